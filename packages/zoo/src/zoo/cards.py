@@ -1,0 +1,137 @@
+"""Model cards: what a shipped model is, how it was made, and the hashes that prove that it is unchanged.
+
+A model folder holds config.json, tokenizer.json, model.safetensors, card.json, README.md (the card for people), and,
+where the training dynamics are of interest, checkpoints.safetensors and training_log.jsonl.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from pathlib import Path
+
+import msgspec
+
+from zoo.recipes import Recipe
+
+WEIGHTS = "model.safetensors"
+CHECKPOINTS = "checkpoints.safetensors"
+LOG = "training_log.jsonl"
+CARD = "card.json"
+HASHED = (WEIGHTS, CHECKPOINTS, "config.json", "tokenizer.json")
+
+
+class ModelFolderError(RuntimeError):
+    """A model folder that lacks a file or whose files are not those of its card."""
+
+
+class CorpusFacts(msgspec.Struct, frozen=True, kw_only=True):
+    source: str
+    python: str
+    files: int
+    bytes: int
+    train_tokens: int
+    held_out_tokens: int
+    sha256: str
+
+
+class Card(msgspec.Struct, frozen=True, kw_only=True):
+    """The facts of one trained model; `sha256` maps file names to hashes."""
+
+    recipe: Recipe
+    corpus: CorpusFacts
+    parameters: int
+    tokens_seen: int
+    seconds: float
+    hardware: str
+    torch: str
+    metrics: dict[str, float]
+    sha256: dict[str, str]
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {name: file_sha256(folder / name) for name in HASHED if (folder / name).exists()}
+
+
+def hardware(device: str, threads: int) -> str:
+    return f"{platform.machine()}, {os.cpu_count()} cores, {threads} thread{'s'[: threads != 1]}, device {device}"
+
+
+def read(folder: Path) -> Card:
+    """The card of a folder.
+
+    Raises:
+        ModelFolderError: if there is none or it is malformed.
+    """
+    path = folder / CARD
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Card)
+    except FileNotFoundError as error:
+        raise ModelFolderError(
+            f"{path}: no such file; expected a model folder that `reprise train` wrote"
+        ) from error
+    except msgspec.MsgspecError as error:
+        raise ModelFolderError(f"{path}: {error}; train the model again or restore the file") from error
+
+
+def verify(folder: Path) -> Card:
+    """The card of a folder whose files all have the hashes that the card states.
+
+    Raises:
+        ModelFolderError: naming the file that is missing or changed.
+    """
+    card = read(folder)
+    for name, expected in card.sha256.items():
+        path = folder / name
+        if not path.exists():
+            raise ModelFolderError(f"{path}: missing; restore it or run `reprise train {card.recipe.name}`")
+        if (found := file_sha256(path)) != expected:
+            raise ModelFolderError(
+                f"{path}: SHA-256 is {found[:12]}..., the card says {expected[:12]}...; the file was changed: restore "
+                f"it or run `reprise train {card.recipe.name}`"
+            )
+    return card
+
+
+def write(card: Card, folder: Path) -> None:
+    """Write card.json and, for people, README.md."""
+    (folder / CARD).write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
+    (folder / "README.md").write_text(as_markdown(card))
+
+
+def as_markdown(card: Card) -> str:
+    """The card as a page for people."""
+    recipe, config = card.recipe, card.recipe.config
+    layers = f"{config.n_layers} layer{'s'[: config.n_layers != 1]}"
+    rows = {
+        "Architecture": f"attention-only, {layers}, {config.n_heads} heads x {config.d_head}, d_model "
+        f"{config.d_model}, LayerNorm, context {config.n_ctx}, vocabulary {config.d_vocab}",
+        "Parameters": f"{card.parameters:,}",
+        "Corpus": f"{card.corpus.source}, Python {card.corpus.python}: {card.corpus.files:,} files, "
+        f"{card.corpus.bytes:,} bytes, {card.corpus.train_tokens:,} training and "
+        f"{card.corpus.held_out_tokens:,} held-out tokens",
+        "Corpus SHA-256": f"`{card.corpus.sha256}`",
+        "Training tokens seen": f"{card.tokens_seen:,} ({card.tokens_seen / card.corpus.train_tokens:.1f} times "
+        "the training corpus)",
+        "Rows that repeat a segment": f"{recipe.repeats:.0%} of the training rows",
+        "Seed": str(recipe.seed),
+        "Wall-clock": f"{card.seconds / 60:.0f} minutes",
+        "Hardware": card.hardware,
+        "torch": card.torch,
+        **{name.replace("_", " ").capitalize(): f"{value:.3f}" for name, value in card.metrics.items()},
+        **{f"SHA-256 of {name}": f"`{value}`" for name, value in card.sha256.items()},
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    return (
+        f"# {recipe.name}\n\n"
+        "Trained by Reprise for the tiny tier: it shows mechanisms, it does not reproduce a paper's numbers. The\n"
+        "corpus is CPython's own source (PSF licence). Losses are in nats per token. Generated from `card.json`.\n\n"
+        f"| | |\n|---|---|\n{table}\n\n"
+        f"Retrain with `reprise train {recipe.name}`.\n"
+    )
