@@ -41,13 +41,18 @@ def checkpoint(path: Path) -> Callback:
 def log_json_lines(path: Path, evaluate: Evaluation | None = None) -> Callback:
     """Append one JSON object a call: step, loss, gradient norm, and what `evaluate` returns.
 
-    Lines of steps that a resumed run repeats are dropped first, so that every step stands in the file once.
+    Lines of steps that a resumed run repeats are dropped first, so that every step stands in the file once. Before the
+    first step loss and gradient norm are null: JSON has no NaN.
     """
 
     def call(run: Run) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in _lines(path) if json.loads(line)["step"] < run.step]
-        row: dict[str, object] = {"step": run.step, "loss": run.loss, "gradient_norm": run.gradient_norm}
+        row: dict[str, object] = {
+            "step": run.step,
+            "loss": run.loss if run.step else None,
+            "gradient_norm": run.gradient_norm if run.step else None,
+        }
         row.update(evaluate(run) if evaluate else {})
         temporary = path.with_name(path.name + ".partial")
         temporary.write_text("".join(line + "\n" for line in [*kept, json.dumps(row)]))

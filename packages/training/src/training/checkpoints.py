@@ -6,8 +6,10 @@ that was killed (bit-identical on CPU with the same number of threads).
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
+import textwrap
 from pathlib import Path
 
 import torch
@@ -34,7 +36,7 @@ def save(run: Run, path: Path) -> None:
         torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def restore(run: Run, path: Path) -> Run:
@@ -43,14 +45,15 @@ def restore(run: Run, path: Path) -> Run:
     Raises:
         CheckpointError: if the file is truncated or was written for another model or optimiser.
     """
+    content = io.BytesIO(path.read_bytes())
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(content, map_location="cpu", weights_only=True)
         run.model.load_state_dict(state["model"])
         for optimizer, saved in zip(run.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-    except (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
+        run.step, run.loss = int(state["step"]), float(state["loss"])
+        torch.set_rng_state(state["rng"])
+    except (RuntimeError, ValueError, TypeError, LookupError, EOFError, pickle.UnpicklingError) as error:
+        reason = textwrap.shorten(str(error) or type(error).__name__, 200, placeholder=" ...")
         raise CheckpointError(f"{path}: not a checkpoint of this run ({reason}); delete it to start again") from error
-    run.step, run.loss = int(state["step"]), float(state["loss"])
-    torch.set_rng_state(state["rng"])
     return run

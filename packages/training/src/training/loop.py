@@ -25,8 +25,8 @@ BatchT = TypeVar("BatchT")
 Callback = Callable[["Run"], None]
 
 
-class NonFiniteLoss(RuntimeError):
-    """The loss became infinite or not a number; the weights are those before the step that failed."""
+class NonFiniteLoss(RuntimeError):  # noqa: N818 (what happened, not that it is an error)
+    """The loss or its gradient became infinite or not a number; the weights are those before the step that failed."""
 
 
 @dataclass
@@ -82,18 +82,24 @@ def train(
         for group in groups:
             group["lr"] = group["plateau_lr"] * schedule(run.step)
         value = loss(model, batches(run.step))
-        run.loss = float(value.detach())
-        if not math.isfinite(run.loss):
-            raise NonFiniteLoss(
-                f"loss is {run.loss} at step {run.step}: expected a finite number; lower the learning rate or look at "
-                f"batch {run.step}, and resume from the last checkpoint"
-            )
+        run.loss = _finite("loss", value.detach(), run.step)
         model.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
-        run.gradient_norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), max_gradient_norm))
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), max_gradient_norm)
+        run.gradient_norm = _finite("gradient norm", norm, run.step)
         for optimizer in optimizers:
             optimizer.step()
         run.step += 1
         for callback in callbacks:
             callback(run)
     return run
+
+
+def _finite(name: str, value: Tensor, step: int) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise NonFiniteLoss(
+            f"{name} is {number} at step {step}: expected a finite number; lower the learning rate or look at batch "
+            f"{step}, and resume from the last checkpoint"
+        )
+    return number

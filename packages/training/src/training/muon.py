@@ -20,8 +20,8 @@ from torch.optim import Optimizer
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonalise(matrices: Float[Tensor, "batch row column"], iterations: int = 5) -> Float[Tensor, "batch row column"]:
-    """Push every singular value of each matrix towards 1 (into about 0.7 to 1.2) by a quintic Newton-Schulz iteration."""
+def orthogonalise(matrices: Float[Tensor, "n row column"], iterations: int = 5) -> Float[Tensor, "n row column"]:
+    """Push the singular values of each matrix towards 1 (into about 0.7 to 1.2) by a quintic Newton-Schulz iteration."""
     a, b, c = _NEWTON_SCHULZ
     wide = matrices.shape[-2] <= matrices.shape[-1]
     x = matrices if wide else matrices.mT
@@ -56,7 +56,10 @@ class Muon(Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One update of every parameter that has a gradient."""
-        loss = closure() if closure is not None else None
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[nn.Parameter]] = {}
             for parameter in group["params"]:

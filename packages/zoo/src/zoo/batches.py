@@ -12,9 +12,7 @@ from torch import Tensor
 from zoo.corpus import BOS_ID
 
 
-def windows(
-    tokens: Int[Tensor, " length"], n: int, n_ctx: int, generator: torch.Generator
-) -> Int[Tensor, "n n_ctx"]:
+def windows(tokens: Int[Tensor, " length"], n: int, n_ctx: int, generator: torch.Generator) -> Int[Tensor, "n n_ctx"]:
     """`n` windows at random places, each led by the BOS token."""
     starts = torch.randint(0, len(tokens) - n_ctx, (n,), generator=generator)
     batch = tokens[starts[:, None] + torch.arange(n_ctx)].clone()
@@ -22,9 +20,7 @@ def windows(
     return batch
 
 
-def repeat_segments(
-    batch: Int[Tensor, "n n_ctx"], share: float, generator: torch.Generator
-) -> Int[Tensor, "n n_ctx"]:
+def repeat_segments(batch: Int[Tensor, "n n_ctx"], share: float, generator: torch.Generator) -> Int[Tensor, "n n_ctx"]:
     """In a random `share` of the rows, repeat a segment from the row's start (16 tokens or more) to fill the row."""
     n, n_ctx = batch.shape
     chosen = torch.rand(n, generator=generator) < share

@@ -73,9 +73,7 @@ def read(folder: Path) -> Card:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Card)
     except FileNotFoundError as error:
-        raise ModelFolderError(
-            f"{path}: no such file; expected a model folder that `reprise train` wrote"
-        ) from error
+        raise ModelFolderError(f"{path}: no such file; expected a model folder that `reprise train` wrote") from error
     except msgspec.MsgspecError as error:
         raise ModelFolderError(f"{path}: {error}; train the model again or restore the file") from error
 

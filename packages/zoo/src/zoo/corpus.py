@@ -67,6 +67,8 @@ def build(vocabulary: int, folder: Path | None = None) -> Corpus:
     size = sum(len(text) for text in texts)
     if size < 1_000_000:
         raise CorpusError(f"{folder}: expected at least 1 MB of Python source, found {size} characters; is it a zip?")
+    if len({is_held_out(name) for name in names}) < 2:
+        raise CorpusError(f"{folder}: all {len(names)} files fall on one side of the held-out split; add source files")
     tokenizer = train_tokenizer(texts, vocabulary)
     parts: dict[bool, list[np.ndarray]] = {True: [], False: []}
     for name, encoding in zip(names, tokenizer.encode_batch(list(texts)), strict=True):

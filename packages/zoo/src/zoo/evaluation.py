@@ -30,7 +30,7 @@ def attention_patterns(
 ) -> Float[Tensor, "layer batch head pos pos"]:
     """softmax(Q K^T / sqrt(d_head)) of every layer, written out."""
     x = model.embed(tokens) + model.pos_embed.weight[: tokens.shape[1]]
-    future = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool).triu(1)
+    future = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool, device=tokens.device).triu(1)
     patterns = []
     for block in model.blocks:
         assert isinstance(block, Block)
@@ -50,10 +50,10 @@ def attention_patterns(
 @torch.no_grad()
 def evaluate(model: AttentionOnly, held_out: Int[Tensor, " length"], *, n_windows: int = 256) -> dict[str, float]:
     """Held-out loss, loss on the two halves of repeated random tokens, and the best head of two kinds."""
-    config, length = model.config, (model.config.n_ctx - 2) // 2
-    natural = windows(held_out, n_windows, config.n_ctx, torch.Generator().manual_seed(7))
+    config, length, device = model.config, (model.config.n_ctx - 2) // 2, model.embed.weight.device
+    natural = windows(held_out, n_windows, config.n_ctx, torch.Generator().manual_seed(7)).to(device)
     losses = torch.cat([next_token_losses(model(chunk), chunk) for chunk in natural.split(32)])
-    repeated = repeated_random_tokens(32, length, config.d_vocab, seed=8)
+    repeated = repeated_random_tokens(32, length, config.d_vocab, seed=8).to(device)
     halves = next_token_losses(model(repeated), repeated).mean(dim=0)
     patterns = attention_patterns(model, repeated).mean(dim=1)
     query = torch.arange(length + 1, 2 * length + 1)
@@ -61,7 +61,7 @@ def evaluate(model: AttentionOnly, held_out: Int[Tensor, " length"], *, n_window
     previous = patterns[..., query, query - 1].mean(dim=-1)
     return {
         "held_out_loss": losses.mean().item(),
-        "random_tokens_first_half_loss": halves[: length].mean().item(),
+        "random_tokens_first_half_loss": halves[:length].mean().item(),
         "random_tokens_second_half_loss": halves[length:].mean().item(),
         "best_induction_score": induction.max().item() if induction.numel() else 0.0,
         "best_previous_token_score": previous.max().item() if previous.numel() else 0.0,

@@ -16,7 +16,7 @@ import msgspec
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 
 class AttentionOnlyConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +48,7 @@ class Attention(nn.Module):
             projection(x).view(batch, length, self.n_heads, -1).transpose(1, 2)
             for projection in (self.q, self.k, self.v)
         )
-        z = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        z = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         return cast(Tensor, self.o(z.transpose(1, 2).reshape(batch, length, -1)))
 
 
@@ -110,4 +110,4 @@ def next_token_losses(
     logits: Float[Tensor, "batch pos d_vocab"], tokens: Int[Tensor, "batch pos"]
 ) -> Float[Tensor, "batch pos-1"]:
     """Cross-entropy in nats of each token given those before it."""
-    return F.cross_entropy(logits[:, :-1].transpose(1, 2), tokens[:, 1:], reduction="none")
+    return functional.cross_entropy(logits[:, :-1].transpose(1, 2), tokens[:, 1:], reduction="none")

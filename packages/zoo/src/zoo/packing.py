@@ -43,7 +43,7 @@ def pack(states: dict[int, State], path: Path) -> None:
 def packed_steps(path: Path) -> tuple[int, ...]:
     """The steps in a packed file, ascending."""
     with safe_open(path, framework="pt") as file:
-        return tuple(sorted({int(key.split("/", 1)[0]) for key in file.keys()}))
+        return tuple(sorted({int(key.split("/", 1)[0]) for key in file.keys()}))  # noqa: SIM118 (no dict)
 
 
 def unpack(path: Path, step: int) -> State:
@@ -54,7 +54,7 @@ def unpack(path: Path, step: int) -> State:
     """
     prefix = f"{step:08d}/"
     with safe_open(path, framework="pt") as file:
-        keys = [key for key in file.keys() if key.startswith(prefix) and not key.endswith(_SCALE)]
+        keys = [key for key in file.keys() if key.startswith(prefix) and not key.endswith(_SCALE)]  # noqa: SIM118
         if not keys:
             raise KeyError(f"{path}: no checkpoint of step {step}; there are {packed_steps(path)}")
         state: State = {}

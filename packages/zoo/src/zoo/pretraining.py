@@ -18,9 +18,9 @@ from jaxtyping import Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
+
 from training import Muon, Run, at_steps, checkpoint, every, log_json_lines, restore, trapezoid
 from training import train as fit
-
 from zoo import cards, packing
 from zoo.batches import batch_at
 from zoo.corpus import Corpus, build
@@ -162,8 +162,9 @@ def _finish(recipe: Recipe, out: Path, model: AttentionOnly, corpus: Corpus, sec
         ),
         out,
     )
-    shutil.rmtree(out / "kept", ignore_errors=True)
+    # In this order: a run resumed without the kept checkpoints would pack only those that it passes again.
     (out / "training.pt").unlink(missing_ok=True)
+    shutil.rmtree(out / "kept", ignore_errors=True)
 
 
 def _seconds_so_far(log: Path, step: int) -> float:

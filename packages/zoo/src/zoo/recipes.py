@@ -54,9 +54,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
 def attention_only(n_layers: int, seed: int = 0, n_checkpoints: int = 0) -> Recipe:
     """The shipped attention-only model of `n_layers` layers and the number of its checkpoints."""
-    config = AttentionOnlyConfig(
-        n_layers=n_layers, d_model=192, n_heads=12, d_head=16, d_vocab=VOCABULARY, n_ctx=N_CTX
-    )
+    config = AttentionOnlyConfig(n_layers=n_layers, d_model=192, n_heads=12, d_head=16, d_vocab=VOCABULARY, n_ctx=N_CTX)
     name = f"attn-only-{n_layers}l" + (f"-seed{seed}" if seed else "")
     return Recipe(name=name, config=config, tokens=16_000_000, seed=seed, n_checkpoints=n_checkpoints)
 

@@ -1,0 +1,53 @@
+"""The command line. Strings end here: commands parse, call the typed core, and print.
+
+Results go to standard output (tables, or JSON with --json), progress and errors to standard error. Exit codes: 0 well,
+1 a supported claim was lost, 2 bad input (one line says what, where, and what to do).
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import typer
+
+from reprise.errors import UserError
+
+# Errors raised by these packages are about their input; each is one line by our own rule, so it is shown as such.
+_OWN_PACKAGES = frozenset({"circuits", "interventions", "reprise", "training", "zoo"})
+
+app = typer.Typer(
+    name="reprise",
+    help="Papers on the inner workings of neural networks, reproduced claim by claim.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _register() -> None:
+    from reprise.cli import authoring, reporting, running  # noqa: F401 (importing registers the commands)
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    _register()
+    try:
+        code = app(standalone_mode=False)
+    except click.ClickException as error:
+        _fail(error.format_message())
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except UserError as error:
+        _fail(str(error))
+    except Exception as error:
+        if type(error).__module__.split(".", 1)[0] not in _OWN_PACKAGES:
+            raise
+        _fail(str(error))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> None:
+    sys.stderr.write("error: " + " ".join(message.split()) + "\n")
+    sys.exit(2)

@@ -1,0 +1,44 @@
+"""Options that several commands share, and the choice of papers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reprise import workspace
+from reprise.errors import UserError
+from reprise.paper import TIERS, Paper
+
+Slugs = Annotated[list[str] | None, typer.Argument(metavar="PAPER...", show_default=False)]
+All = Annotated[bool, typer.Option("--all", help="Every paper.")]
+Tier = Annotated[str, typer.Option("--tier", metavar="tiny|paper", help="Shipped models, or the paper's own.")]
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", metavar="NAME_OR_PATH_OR_ID", help="Run on this model instead (repeatable)."),
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of prompts and bootstraps.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder for results and the report.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Recompute every stage.")]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
+Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16.")]
+
+
+def choose(root: Path, slugs: list[str] | None, every: bool) -> tuple[Paper, ...]:
+    """The papers that were named, or all.
+
+    Raises:
+        UserError: if neither or both were given.
+    """
+    if bool(slugs) == every:
+        known = ", ".join(folder.name for folder in workspace.folders(root))
+        raise UserError(f"expected either names of papers or --all; the papers are: {known or 'none'}")
+    return workspace.load_papers(root, tuple(slugs or ()))
+
+
+def check_tier(tier: str) -> str:
+    if tier not in TIERS:
+        raise UserError(f"no tier {tier!r}; expected one of: {', '.join(TIERS)}")
+    return tier

@@ -1,0 +1,95 @@
+"""What the commands print: tables, JSON, progress."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from reprise.claims import ClaimResult
+from reprise.tables import interval, number
+
+if TYPE_CHECKING:
+    from reprise.run import Progress
+
+VERDICT_STYLE = {"supported": "green", "refuted": "red", "inconclusive": "yellow", "not run": "dim"}
+
+
+def print_json(value: Any) -> None:
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequence[str] = ()) -> None:
+    """A table without box drawing in narrow or piped output that would cut words."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=150)
+    console.print(table)
+
+
+def print_claims(rows: Iterable[ClaimResult]) -> None:
+    """The claim table: verdicts beside the paper's number."""
+    from rich.markup import escape
+
+    print_table(
+        "",
+        ("paper", "tier", "claim", "verdict", "estimate", "95 % interval", "n", "unit", "paper"),
+        (
+            (
+                row.paper,
+                row.tier,
+                escape(row.claim),
+                f"[{VERDICT_STYLE[row.verdict]}]{row.verdict}[/]",
+                number(row.estimate),
+                escape(interval(row)),
+                str(row.n if row.n is not None else "-"),
+                escape(row.unit),
+                f"{number(row.paper_value)} ({row.provenance})" if row.paper_value is not None else "figure",
+            )
+            for row in rows
+        ),
+        numeric=("estimate", "n"),
+    )
+
+
+@contextmanager
+def progress_of(title: str) -> Iterator[Progress]:
+    """A progress bar on standard error: one line a stage, a bar for the one that runs."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    from reprise.run import Progress
+
+    console = Console(stderr=True)
+    bars = Bars(
+        TextColumn("[bold]{task.fields[title]}[/] {task.description}"),
+        BarColumn(bar_width=30),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bars:
+        task = bars.add_task("", total=None, title=escape(title))
+
+        def stage(label: str, state: str) -> None:
+            if state == "running":
+                bars.reset(task, total=None, description=escape(label))
+            if state != "running" or not console.is_terminal:
+                console.print(f"{title}: {label}: {state}", markup=False, highlight=False)
+
+        yield Progress(stage=stage, within=lambda done, total: bars.update(task, completed=done, total=total))

@@ -1,0 +1,152 @@
+"""reprise list, show, figures, report, accept: everything that reads and computes nothing."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reprise import claims, tables, workspace
+from reprise.claims import ClaimResult
+from reprise.cli import app
+from reprise.cli.options import All, Json, Models, Out, Seed, Slugs, Tier, check_tier, choose
+from reprise.cli.output import print_claims, print_json, print_table
+from reprise.errors import UserError
+from reprise.paper import Paper
+
+
+@app.command("list")
+def list_papers(as_json: Json = False) -> None:
+    """List the papers with their owner, tiers and committed verdicts."""
+    root = workspace.find_root()
+    papers = workspace.load_papers(root)
+    rows = [(paper, tier, _counts(root, paper, tier)) for paper in papers for tier in paper.tiers]
+    if as_json:
+        print_json(
+            [
+                {
+                    "paper": paper.slug,
+                    "title": paper.title,
+                    "year": paper.year,
+                    "owner": paper.owner,
+                    "tiers": {tier: counts for other, tier, counts in rows if other is paper},
+                    "claims": len(paper.claims),
+                }
+                for paper in papers
+            ]
+        )
+        return
+    print_table(
+        "",
+        ("paper", "title", "owner", "tier", "claims", "supported", "refuted", "inconclusive", "not run"),
+        (
+            (
+                paper.slug,
+                f"{paper.title} ({paper.year})",
+                paper.owner,
+                tier,
+                str(sum(counts.values())),
+                *(str(counts[verdict]) for verdict in ("supported", "refuted", "inconclusive", "not run")),
+            )
+            for paper, tier, counts in rows
+        ),
+        numeric=("claims", "supported", "refuted", "inconclusive", "not run"),
+    )
+
+
+@app.command()
+def show(paper: Annotated[str, typer.Argument(metavar="PAPER")], as_json: Json = False) -> None:
+    """Show a paper's claims, where they stand in the paper, and the committed verdicts."""
+    root = workspace.find_root()
+    (one,) = workspace.load_papers(root, (paper,))
+    rows = [row for tier in one.tiers for row in claims.committed(root, one, tier)]
+    if as_json:
+        print_json({"paper": one, "results": rows})
+        return
+    typer.echo(
+        f"{one.title}\n{', '.join(one.authors)}, {one.year}. {one.link}\nOwner: {one.owner}\n\n{one.about.strip()}\n"
+    )
+    for claim in one.claims:
+        accepted = ", ".join(f"{tier}: {accept}" for tier, accept in claim.accept.items())
+        typer.echo(f"{claim.id}: {claim.statement} ({claim.where}; accepted: {accepted})")
+    print_claims(rows)
+
+
+@app.command()
+def figures(
+    papers: Slugs = None,
+    every: All = False,
+    tier: Tier = "tiny",
+    model: Models = None,
+    seed: Seed = 0,
+    out: Out = workspace.DEFAULT_OUT,
+) -> None:
+    """Draw figures from stored results alone, as SVG and PNG."""
+    from reprise.drawing import draw
+    from reprise.experiment import load_experiment, load_figures
+    from reprise.run import Request, stored_results
+
+    root = workspace.find_root()
+    check_tier(tier)
+    for paper in choose(root, papers, every):
+        request = Request(root=root, paper=paper, tier=tier, out=out, seed=seed, model_names=tuple(model or ()))
+        folder = workspace.folder_of(root, paper)
+        results = stored_results(request, load_experiment(folder))
+        target = request.folder() / "figures"
+        drawn = draw(load_figures(folder), results, target)
+        typer.echo(f"{paper.slug}: {len(drawn)} figures in {target}")
+
+
+@app.command()
+def report(out: Out = workspace.DEFAULT_OUT) -> None:
+    """Write a self-contained static site of all papers: claims, verdicts, figures."""
+    from reprise.report import build
+
+    root = workspace.find_root()
+    index = build(root, workspace.load_papers(root), out)
+    typer.echo(f"report: {index}")
+
+
+@app.command()
+def accept(papers: Slugs = None, every: All = False, tier: Tier = "tiny", out: Out = workspace.DEFAULT_OUT) -> None:
+    """Make the verdicts and figures of the last run the committed ones, and update the README tables."""
+    root = workspace.find_root()
+    check_tier(tier)
+    for paper in choose(root, papers, every):
+        source = out / "results" / paper.slug / tier
+        rows = claims.load(source)
+        if not rows:
+            raise UserError(f"{source}: no claims.json; run `reprise run {paper.slug} --tier {tier}` first")
+        target = claims.results_folder(root, paper, tier)
+        shutil.rmtree(target / "figures", ignore_errors=True)
+        if (source / "figures").is_dir():
+            shutil.copytree(source / "figures", target / "figures")
+        claims.save(rows, target)
+        typer.echo(f"{paper.slug}: {target}")
+    for path, table in readme_tables(root).items():
+        tables.update(path, table)
+
+
+def readme_tables(root: Path) -> dict[Path, str]:
+    """The claim table of every README that has one."""
+    papers = workspace.load_papers(root)
+    rows = {
+        paper.slug: [row for tier in paper.tiers for row in claims.committed(root, paper, tier)] for paper in papers
+    }
+    every: list[ClaimResult] = [
+        row for of in rows.values() for row in of if row.tier == "tiny" or row.verdict != "not run"
+    ]
+    files = {
+        workspace.folder_of(root, paper) / "README.md": tables.markdown([paper], rows[paper.slug], False)
+        for paper in papers
+    }
+    files[root / "README.md"] = tables.markdown(papers, every, True)
+    return {path: table for path, table in files.items() if path.exists() and tables.BEGIN in path.read_text()}
+
+
+def _counts(root: Path, paper: Paper, tier: str) -> dict[str, int]:
+    counted = Counter(row.verdict for row in claims.committed(root, paper, tier))
+    return {verdict: counted[verdict] for verdict in ("supported", "refuted", "inconclusive", "not run")}

@@ -1,0 +1,161 @@
+"""reprise run, verify, train, bench."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reprise import claims, workspace
+from reprise.claims import ClaimResult
+from reprise.cli import app
+from reprise.cli.options import All, Device, Dtype, Fresh, Json, Models, Out, Seed, Slugs, Tier, check_tier, choose
+from reprise.cli.output import print_claims, print_json, progress_of
+from reprise.errors import UserError
+from reprise.paper import Paper
+
+
+@app.command()
+def run(
+    papers: Slugs = None,
+    every: All = False,
+    tier: Tier = "tiny",
+    model: Models = None,
+    seed: Seed = 0,
+    fresh: Fresh = False,
+    out: Out = workspace.DEFAULT_OUT,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    as_json: Json = False,
+) -> None:
+    """Run papers, resuming what was interrupted, and judge their claims."""
+    root = workspace.find_root()
+    chosen = choose(root, papers, every)
+    check_tier(tier)
+    rows = [row for paper in chosen for row in _run(root, paper, tier, model, seed, fresh, out, device, dtype)]
+    print_json(rows) if as_json else print_claims(rows)
+
+
+@app.command()
+def verify(
+    papers: Slugs = None,
+    every: All = False,
+    tier: Tier = "tiny",
+    seed: Seed = 0,
+    fresh: Fresh = False,
+    out: Out = workspace.DEFAULT_OUT,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    as_json: Json = False,
+) -> None:
+    """Run papers and compare with the committed verdicts; exit 1 when a supported claim no longer is."""
+    root = workspace.find_root()
+    chosen = choose(root, papers, every)
+    check_tier(tier)
+    rows = [row for paper in chosen for row in _run(root, paper, tier, None, seed, fresh, out, device, dtype)]
+    before = [row for paper in chosen for row in claims.committed(root, paper, tier)]
+    lost = claims.lost(rows, before)
+    print_json(rows) if as_json else print_claims(rows)
+    for row in lost:
+        typer.echo(f"lost: {row.paper} {row.claim} ({row.tier}): was supported, now {row.verdict}", err=True)
+    if lost:
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A model of the zoo.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder [default: build/models/NAME].")] = None,
+    device: Device = "cpu",
+    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Train a shipped model from its recipe, resuming exactly where a killed run stopped."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from reprise import models, run
+
+    folder = out or workspace.DEFAULT_OUT / "models" / name
+    catalogue = models.find(name)
+    run.prepare(folder)
+    columns = (TextColumn(f"{name} loss {{task.fields[loss]:.3f}}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task(name, total=None, loss=float("nan"))
+        written = catalogue.train(
+            name,
+            folder,
+            device,
+            threads,
+            lambda step, steps, loss: bar.update(task, completed=step, total=steps, loss=loss),
+        )
+    typer.echo(f"{written}: trained; its card is {written / 'README.md'}")
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A benchmark of a package.")],
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed runs a row; the median counts.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Time a package's benchmark: every row in one run, with its ratio to the row that it is compared with."""
+    from reprise import benchmarks
+    from reprise.cli.output import print_table
+
+    rows = benchmarks.run(name, repeats)
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        name,
+        ("name", "seconds", "compared with", "ratio", "peak MiB"),
+        (
+            (row.name, f"{row.seconds:.4f}", row.baseline or "-", f"{row.ratio:.2f}", f"{row.peak_mib:.1f}")
+            for row in rows
+        ),
+        numeric=("seconds", "ratio", "peak MiB"),
+    )
+
+
+def _run(
+    root: Path,
+    paper: Paper,
+    tier: str,
+    model: list[str] | None,
+    seed: int,
+    fresh: bool,
+    out: Path,
+    device: str,
+    dtype: str,
+) -> tuple[ClaimResult, ...]:
+    from reprise.experiment import load_experiment
+    from reprise.run import Request, run
+
+    paper.tier(tier)
+    if dtype not in ("float32", "bfloat16", "float16"):
+        raise UserError(f"no dtype {dtype!r}; expected float32, bfloat16 or float16")
+    request = Request(
+        root=root,
+        paper=paper,
+        tier=tier,
+        out=out,
+        seed=seed,
+        model_names=tuple(model or ()),
+        device=device,
+        dtype=dtype,
+        fresh=fresh,
+    )
+    request.references()
+    experiment = load_experiment(workspace.folder_of(root, paper))
+    with progress_of(paper.slug) as progress:
+        results = run(request, experiment, progress)
+    rows = claims.evaluate(paper, experiment.claims, results)
+    claims.save(rows, request.folder())
+    return rows

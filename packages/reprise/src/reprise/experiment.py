@@ -1,0 +1,149 @@
+"""An experiment: named stages, the measurements that judge its claims, and the figures.
+
+A replication's experiment.py defines
+
+    STAGES: tuple[Stage, ...]          in the order in which they run
+    CLAIMS: dict[str, Measure]         claim id -> what it measures, from stored results alone
+
+and its figures.py defines `FIGURES: dict[str, Draw]`. A stage is a plain function from a job to a result.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from reprise.errors import UserError
+from reprise.measurement import Measurement
+from reprise.models import ModelReference
+from reprise.store import Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Results:
+    """Stored results by stage, and by model for stages that run once a model.
+
+    `results.one("stage")` is the result of a stage that runs once; `results.of("stage")` maps model names to results.
+    """
+
+    tier: str
+    seed: int
+    by_stage: Mapping[str, Mapping[str, Result]]
+
+    def one(self, stage: str) -> Result:
+        return self.of(stage)[""]
+
+    def of(self, stage: str) -> Mapping[str, Result]:
+        """Raises KeyError naming the stages that are there."""
+        if stage not in self.by_stage:
+            raise KeyError(f"no stage {stage!r}; stored are: {', '.join(self.by_stage)}")
+        return self.by_stage[stage]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One execution of a stage: what it may depend on, and nothing else.
+
+    `model` is the model to work on for stages that run once a model. `inputs` holds the stages named in `needs`.
+    `progress(done, total)` moves the progress bar.
+    """
+
+    root: Path
+    tier: str
+    seed: int
+    device: str
+    dtype: str
+    models: tuple[ModelReference, ...]
+    inputs: Results
+    one_model: ModelReference | None = None
+    progress: Callable[[int, int], None] = field(default=lambda done, total: None)
+
+    @property
+    def model(self) -> ModelReference:
+        if self.one_model is None:
+            raise RuntimeError("this stage runs once, not once a model: declare it with each_model=True")
+        return self.one_model
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A named step. It runs again when its code, its inputs, the seed, or a model's hash changed, and not otherwise.
+
+    Args:
+        each_model: run once for every model of the run, with a result each.
+        needs: names of earlier stages whose results the function reads.
+        data: files below the project's root that the function reads; their content counts as input.
+    """
+
+    name: str
+    function: Callable[[Job], Result]
+    each_model: bool = False
+    needs: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+
+
+Measure = Callable[[Results], Measurement | None]
+Draw = Callable[[Results], "Figure | None"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    stages: tuple[Stage, ...]
+    claims: Mapping[str, Measure]
+
+
+def load_experiment(folder: Path) -> Experiment:
+    """The experiment of a replication's folder.
+
+    Raises:
+        UserError: if experiment.py is missing, fails to import, or lacks STAGES or CLAIMS.
+    """
+    module = _module(folder, "experiment")
+    stages = tuple(_attribute(module, "STAGES"))
+    seen: set[str] = set()
+    for stage in stages:
+        if missing := set(stage.needs) - seen:
+            raise UserError(
+                f"{folder.name}: stage {stage.name!r} needs {missing.pop()!r}, which no earlier stage gives"
+            )
+        seen.add(stage.name)
+    return Experiment(stages, dict(_attribute(module, "CLAIMS")))
+
+
+def load_figures(folder: Path) -> Mapping[str, Draw]:
+    """The figures of a replication's folder; raises UserError as `load_experiment` does."""
+    return dict(_attribute(_module(folder, "figures"), "FIGURES"))
+
+
+def _module(folder: Path, name: str) -> ModuleType:
+    path = folder / f"{name}.py"
+    if not path.exists():
+        raise UserError(f"{path}: no such file; every replication has one (`reprise new` writes it)")
+    qualified = f"replications.{folder.name}.{name}"
+    root = str(folder.parent.parent)
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    spec = importlib.util.spec_from_file_location(qualified, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[qualified] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _attribute(module: ModuleType, name: str) -> Any:
+    try:
+        return getattr(module, name)
+    except AttributeError as error:
+        raise UserError(
+            f"{module.__file__}: defines no {name}; see `reprise.experiment` for what it should hold"
+        ) from error

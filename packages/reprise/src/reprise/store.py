@@ -1,0 +1,140 @@
+"""Stage results on disk: one safetensors file a stage, written whole or not at all, checked when read.
+
+A file holds the arrays, and in its header the facts (JSON), the key (a hash of everything that the result depends on),
+a hash of the content, and the provenance. Because the last step of writing is a rename, a file that exists is
+complete; because the content is hashed, a file that was damaged later is found out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from reprise.errors import UserError
+
+
+class Provenance(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a result comes from."""
+
+    commit: str
+    packages: dict[str, str]
+    models: dict[str, str]
+    seed: int
+    device: str
+    dtype: str
+    seconds: float
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What a stage returns: named arrays, and facts that are JSON (labels, counts)."""
+
+    arrays: dict[str, NDArray[Any]] = {}
+    facts: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        try:
+            return self.arrays[name]
+        except KeyError as error:
+            raise KeyError(f"no array {name!r} in this result; it has: {', '.join(self.arrays)}") from error
+
+    def sha256(self) -> str:
+        """A hash of names, types, shapes, values and facts; equal results have equal hashes."""
+        digest = hashlib.sha256(msgspec.json.encode(self.facts, order="sorted"))
+        for name, array in sorted(self.arrays.items()):
+            digest.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """A result as read back."""
+
+    result: Result
+    key: str
+    sha256: str
+    provenance: Provenance
+
+
+def write(path: Path, result: Result, key: str, provenance: Provenance) -> Stored:
+    """Store a result atomically.
+
+    Raises:
+        UserError: if the folder cannot be written or the disk is full; nothing is left behind then.
+    """
+    from safetensors.numpy import save
+
+    sha256 = result.sha256()
+    metadata = {
+        "facts": msgspec.json.encode(result.facts).decode(),
+        "key": key,
+        "sha256": sha256,
+        "provenance": msgspec.json.encode(provenance).decode(),
+    }
+    arrays = {name: np.ascontiguousarray(array) for name, array in result.arrays.items()}
+    with atomic(path) as temporary:
+        temporary.write_bytes(save(arrays, metadata=metadata))
+    return Stored(result, key, sha256, provenance)
+
+
+def read(path: Path) -> Stored | None:
+    """The result stored at `path`; None where there is none, or only a damaged one (which a run then recomputes)."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
+        result = Result(arrays, msgspec.json.decode(metadata["facts"]))
+        provenance = msgspec.json.decode(metadata["provenance"], type=Provenance)
+    except (SafetensorError, OSError, KeyError, msgspec.MsgspecError, UnicodeDecodeError, TypeError):
+        return None
+    if result.sha256() != metadata.get("sha256"):
+        return None
+    return Stored(result, metadata["key"], metadata["sha256"], provenance)
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` that replaces it when the block ends well and vanishes when it does not.
+
+    Raises:
+        UserError: if the folder cannot be written or the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+        os.close(handle)
+    except OSError as error:
+        raise UserError(
+            f"{path.parent}: cannot be written ({error.strerror}); choose another folder with --out"
+        ) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); free some space or choose another --out"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
