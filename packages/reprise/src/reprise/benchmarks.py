@@ -94,4 +94,4 @@ def peak_mib(call: Callable[[], object]) -> float:
     finally:
         finished.set()
         watcher.join()
-    return (peak - before) / 2**20
+    return float(peak - before) / 2**20

@@ -38,17 +38,22 @@ class ClaimResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def evaluate(paper: Paper, measures: Mapping[str, Measure], results: Results) -> tuple[ClaimResult, ...]:
-    """Measure and judge every claim that the tier judges.
+    """Measure and judge every claim that the tier judges; raises UserError as `check` does."""
+    check(paper, measures, results.tier)
+    judged = [claim for claim in paper.claims if results.tier in claim.accept]
+    return tuple(_row(paper, claim, results.tier, measures[claim.id](results)) for claim in judged)
+
+
+def check(paper: Paper, measures: Mapping[str, Measure], tier: str) -> None:
+    """See that paper.toml and experiment.py agree, which can be known before anything is run.
 
     Raises:
         UserError: if a claim has no measure, or a measure no claim.
     """
-    judged = [claim for claim in paper.claims if results.tier in claim.accept]
     if unknown := set(measures) - {claim.id for claim in paper.claims}:
         raise UserError(f"{paper.slug}: experiment.py measures {unknown.pop()!r}, which paper.toml does not claim")
-    if missing := {claim.id for claim in judged} - set(measures):
+    if missing := {claim.id for claim in paper.claims if tier in claim.accept} - set(measures):
         raise UserError(f"{paper.slug}: paper.toml claims {missing.pop()!r}, which experiment.py does not measure")
-    return tuple(_row(paper, claim, results.tier, measures[claim.id](results)) for claim in judged)
 
 
 def not_run(paper: Paper, tier: str) -> tuple[ClaimResult, ...]:
@@ -63,14 +68,14 @@ def _row(paper: Paper, claim: Claim, tier: str, measurement: Measurement | None)
         claim=claim.id,
         tier=tier,
         verdict=judge(measurement, accept),
-        estimate=measurement and measurement.estimate,
-        low=measurement and measurement.low,
-        high=measurement and measurement.high,
-        n=measurement and measurement.n,
+        estimate=measurement.estimate if measurement else None,
+        low=measurement.low if measurement else None,
+        high=measurement.high if measurement else None,
+        n=measurement.n if measurement else None,
         unit=claim.unit,
         paper_value=claim.paper_value,
         provenance=claim.provenance,
-        over=measurement and measurement.over,
+        over=measurement.over if measurement else None,
     )
 
 

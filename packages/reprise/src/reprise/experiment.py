@@ -136,7 +136,14 @@ def _module(folder: Path, name: str) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[qualified] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except UserError:
+        raise
+    except Exception as error:
+        del sys.modules[qualified]
+        kind = type(error).__name__
+        raise UserError(f"{path}: cannot be imported ({kind}: {error}); `python {path}` shows where") from error
     return module
 
 

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from reprise.paper import Accept
 
+if TYPE_CHECKING:  # numpy takes longer to import than `reprise list` may take
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.floating]
+
 Verdict = Literal["supported", "refuted", "inconclusive", "not run"]
-Array = NDArray[np.floating]
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +60,8 @@ def bootstrap(
     Raises:
         ValueError: if the samples have different first axes or fewer than two units.
     """
+    import numpy as np
+
     lengths = {len(sample) for sample in samples}
     if len(lengths) != 1 or (n := lengths.pop()) < 2:
         shapes = [np.shape(sample) for sample in samples]

@@ -10,9 +10,8 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol, cast, runtime_checkable
 
 from reprise.errors import UserError
 
@@ -20,6 +19,7 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?|gpt2(-medium|-large|-xl)?")
 HASHED_SUFFIXES = (".safetensors", ".json")
 
 
+@runtime_checkable
 class Catalogue(Protocol):
     """What a package that ships models registers."""
 
@@ -57,6 +57,8 @@ class ModelReference:
 
 
 def catalogues() -> Iterator[Catalogue]:
+    from importlib.metadata import entry_points
+
     for entry in sorted(entry_points(group="reprise.models"), key=lambda entry: entry.name):
         yield cast(Catalogue, entry.load())
 
@@ -89,7 +91,7 @@ def resolve(name: str) -> ModelReference:
                 raise UserError(f"model {name!r}: {error}; train it with `reprise train {name}`") from error
             return ModelReference(name, "shipped", str(folder), folder_fingerprint(folder))
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():
         return ModelReference(path.resolve().name, "folder", str(path.resolve()), folder_fingerprint(path))
     if HUB_ID.fullmatch(name):
         return ModelReference(name, "hub", name, f"hub:{name}")

@@ -12,7 +12,7 @@ RECORDED = ("torch", "transformer-lens", "transformers", "numpy")
 
 @cache
 def commit(root: Path) -> str:
-    """The commit of the working tree, with "+changes" when files that git tracks differ from it; "unknown" without git."""
+    """The commit of the working tree, with "+changes" when tracked files differ from it; "unknown" without git."""
 
     def git(*arguments: str) -> str:
         finished = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)

@@ -12,8 +12,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FunctionType
-from typing import cast
 
 import msgspec
 from filelock import FileLock
@@ -61,7 +59,11 @@ class Request:
             raise UserError(
                 f"{self.paper.slug}: tier {self.tier!r} names no models; give one with --model NAME_OR_PATH_OR_ID"
             )
-        return tuple(models.resolve(name) for name in names)
+        references = tuple(models.resolve(name) for name in names)
+        slugs = [reference.slug for reference in references]
+        if twice := {slug for slug in slugs if slugs.count(slug) > 1}:
+            raise UserError(f"two models are named {min(twice)!r}; results are kept by name, so rename one")
+        return references
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,16 @@ def run(request: Request, experiment: Experiment, progress: Progress | None = No
             for reference in references if stage.each_model else (None,):
                 stored = _stored_or_run(request, stage, reference, references, by_stage, folder, progress)
                 by_stage[stage.name][reference.name if reference else ""] = stored
+            _tidy(folder, stage, references)
     return _results(request, by_stage)
+
+
+def _tidy(folder: Path, stage: Stage, references: tuple[ModelReference, ...]) -> None:
+    """Remove what killed runs left, and the results of models that the run no longer names."""
+    kept = {result_path(folder, stage, reference) for reference in (references if stage.each_model else (None,))}
+    for path in (folder / stage.name).iterdir():
+        if path not in kept and path.is_file():
+            path.unlink()
 
 
 def stored_results(request: Request, experiment: Experiment) -> Results:
@@ -107,9 +118,8 @@ def stored_results(request: Request, experiment: Experiment) -> Results:
                 raise UserError(f"{path}: damaged; run `reprise run {request.paper.slug} --tier {request.tier}` again")
             by_stage[stage.name][str(stored.result.facts.get("model", ""))] = stored
         if not by_stage[stage.name]:
-            raise UserError(
-                f"{folder}: no result of stage {stage.name!r}; run `reprise run {request.paper.slug} --tier {request.tier}`"
-            )
+            command = f"reprise run {request.paper.slug} --tier {request.tier}"
+            raise UserError(f"{folder}: no result of stage {stage.name!r}; run `{command}`")
     return _results(request, by_stage)
 
 
@@ -174,16 +184,25 @@ def _key(request: Request, stage: Stage, seen: tuple[ModelReference, ...], neede
     """A hash of all that the result of a stage depends on."""
     parts = {
         "stage": stage.name,
-        "code": code_sha256(cast(FunctionType, stage.function)),
+        "code": code_sha256(stage.function),
         "tier": request.tier,
         "seed": request.seed,
         "device": request.device,
         "dtype": request.dtype,
         "models": [[model.name, model.fingerprint] for model in seen],
         "needs": {name: {model: stored.sha256 for model, stored in of.items()} for name, of in needed.items()},
-        "data": {name: models.file_sha256(request.root / name) for name in stage.data},
+        "data": {name: _data_sha256(request.root / name, stage) for name in stage.data},
     }
     return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
+
+
+def _data_sha256(path: Path, stage: Stage) -> str:
+    try:
+        return models.file_sha256(path)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); stage {stage.name!r} names it as data, restore it"
+        ) from error
 
 
 def _results(request: Request, by_stage: dict[str, dict[str, Stored]]) -> Results:

@@ -10,16 +10,17 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from reprise.errors import UserError
+
+if TYPE_CHECKING:  # numpy takes longer to import than `reprise list` may take
+    from numpy.typing import NDArray
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +49,8 @@ class Result(msgspec.Struct, frozen=True):
 
     def sha256(self) -> str:
         """A hash of names, types, shapes, values and facts; equal results have equal hashes."""
+        import numpy as np
+
         digest = hashlib.sha256(msgspec.json.encode(self.facts, order="sorted"))
         for name, array in sorted(self.arrays.items()):
             digest.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
@@ -65,24 +68,35 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 def write(path: Path, result: Result, key: str, provenance: Provenance) -> Stored:
-    """Store a result atomically.
+    """Store a result atomically; returns it as `read` will, so that a resumed run sees what an undisturbed one does.
 
     Raises:
         UserError: if the folder cannot be written or the disk is full; nothing is left behind then.
     """
+    import numpy as np
     from safetensors.numpy import save
 
+    facts = msgspec.json.encode(result.facts)
+    arrays = {
+        name: np.asarray(array, order="C", dtype=array.dtype.newbyteorder("=")) for name, array in result.arrays.items()
+    }
+    result = Result(arrays, msgspec.json.decode(facts))
     sha256 = result.sha256()
     metadata = {
-        "facts": msgspec.json.encode(result.facts).decode(),
+        "facts": facts.decode(),
         "key": key,
         "sha256": sha256,
         "provenance": msgspec.json.encode(provenance).decode(),
     }
-    arrays = {name: np.ascontiguousarray(array) for name, array in result.arrays.items()}
+    metadata["header_sha256"] = _header_sha256(metadata)
     with atomic(path) as temporary:
         temporary.write_bytes(save(arrays, metadata=metadata))
     return Stored(result, key, sha256, provenance)
+
+
+def _header_sha256(metadata: Mapping[str, str]) -> str:
+    text = "\0".join(metadata[name] for name in ("key", "sha256", "provenance"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read(path: Path) -> Stored | None:
@@ -94,14 +108,14 @@ def read(path: Path) -> Stored | None:
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         result = Result(arrays, msgspec.json.decode(metadata["facts"]))
         provenance = msgspec.json.decode(metadata["provenance"], type=Provenance)
+        stored = Stored(result, metadata["key"], metadata["sha256"], provenance)
+        whole = stored.sha256 == result.sha256() and metadata["header_sha256"] == _header_sha256(metadata)
     except (SafetensorError, OSError, KeyError, msgspec.MsgspecError, UnicodeDecodeError, TypeError):
         return None
-    if result.sha256() != metadata.get("sha256"):
-        return None
-    return Stored(result, metadata["key"], metadata["sha256"], provenance)
+    return stored if whole else None
 
 
 @contextmanager

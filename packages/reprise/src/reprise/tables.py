@@ -31,7 +31,7 @@ def paper_number(claim: Claim) -> str:
 
 
 def markdown(papers: Iterable[Paper], rows: Iterable[ClaimResult], link: bool) -> str:
-    """One row a claim and tier. A tiny verdict shows a mechanism; the paper's number is judged by the paper tier alone."""
+    """One row a claim and tier. Tiny verdicts show a mechanism; the paper tier alone judges the paper's number."""
     claims: Mapping[tuple[str, str], Claim] = {
         (paper.slug, claim.id): claim for paper in papers for claim in paper.claims
     }
@@ -46,7 +46,7 @@ def markdown(papers: Iterable[Paper], rows: Iterable[ClaimResult], link: bool) -
         paper = f"[{row.paper}](replications/{row.paper}/README.md)" if link else row.paper
         cells = (
             paper,
-            _escape(claim.statement),
+            claim.statement,
             row.tier,
             f"**{row.verdict}**",
             measured,
@@ -55,7 +55,7 @@ def markdown(papers: Iterable[Paper], rows: Iterable[ClaimResult], link: bool) -
             claim.unit,
             paper_number(claim),
         )
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append("| " + " | ".join(map(_escape, cells)) + " |")
     return "\n".join(lines)
 
 
@@ -66,10 +66,11 @@ def insert(path: Path, table: str) -> str:
         UserError: if the markers are missing.
     """
     text = path.read_text(encoding="utf-8")
-    if BEGIN not in text or END not in text:
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
         raise UserError(f"{path}: no place for the claim table; add the lines {BEGIN!r} and {END!r}")
-    before, rest = text.split(BEGIN, 1)
-    return f"{before}{BEGIN}\n{table}\n{END}{rest.split(END, 1)[1]}"
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
 
 
 def update(path: Path, table: str) -> None:

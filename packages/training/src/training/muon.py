@@ -21,10 +21,10 @@ _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalise(matrices: Float[Tensor, "n row column"], iterations: int = 5) -> Float[Tensor, "n row column"]:
-    """Push the singular values of each matrix towards 1 (into about 0.7 to 1.2) by a quintic Newton-Schulz iteration."""
+    """Push the singular values of each matrix towards 1 (into 0.7 to 1.2) by a quintic Newton-Schulz iteration."""
     a, b, c = _NEWTON_SCHULZ
     wide = matrices.shape[-2] <= matrices.shape[-1]
-    x = matrices if wide else matrices.mT
+    x: Tensor = matrices if wide else matrices.mT
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(iterations):
         gram = x @ x.mT

@@ -1,0 +1,56 @@
+"""The models that Reprise trains and ships: where they are, how they were made, and the text to evaluate them on."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from zoo.catalogue import NAMES, checkpoint, checkpoint_steps, folder, tokens_per_step
+
+if TYPE_CHECKING:
+    from zoo.cards import ModelFolderError, verify
+    from zoo.corpus import BOS_ID, CorpusError
+    from zoo.held_out import held_out_tokens, held_out_windows
+    from zoo.model import AttentionOnly, AttentionOnlyConfig
+    from zoo.pretraining import pretrain
+    from zoo.recipes import RECIPES, Recipe
+
+__all__ = [
+    "BOS_ID",
+    "NAMES",
+    "RECIPES",
+    "AttentionOnly",
+    "AttentionOnlyConfig",
+    "CorpusError",
+    "ModelFolderError",
+    "Recipe",
+    "checkpoint",
+    "checkpoint_steps",
+    "folder",
+    "held_out_tokens",
+    "held_out_windows",
+    "pretrain",
+    "tokens_per_step",
+    "verify",
+]
+
+# Imported on first use: the command line reads names from `zoo.catalogue` and must not wait for torch.
+_LAZY = {
+    "AttentionOnly": "model",
+    "AttentionOnlyConfig": "model",
+    "BOS_ID": "corpus",
+    "CorpusError": "corpus",
+    "ModelFolderError": "cards",
+    "RECIPES": "recipes",
+    "Recipe": "recipes",
+    "held_out_tokens": "held_out",
+    "held_out_windows": "held_out",
+    "pretrain": "pretraining",
+    "verify": "cards",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+    return getattr(import_module(f"zoo.{_LAZY[name]}"), name)

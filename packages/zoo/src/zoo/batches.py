@@ -34,5 +34,6 @@ def batch_at(
     step: int, *, tokens: Int[Tensor, " length"], n: int, n_ctx: int, repeats: float, seed: int
 ) -> Int[Tensor, "n n_ctx"]:
     """The training batch of a step."""
-    generator = torch.Generator().manual_seed((seed << 32) + step)
+    # torch's CPU generator keeps 32 bits of its seed; an odd factor places the steps of different seeds far apart.
+    generator = torch.Generator().manual_seed((step + seed * 0x9E3779B1) % 2**32)
     return repeat_segments(windows(tokens, n, n_ctx, generator), repeats, generator)

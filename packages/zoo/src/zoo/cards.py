@@ -85,6 +85,9 @@ def verify(folder: Path) -> Card:
         ModelFolderError: naming the file that is missing or changed.
     """
     card = read(folder)
+    for name in HASHED:
+        if (folder / name).exists() and name not in card.sha256:
+            raise ModelFolderError(f"{folder / name}: the card states no hash of it; remove it or restore {CARD}")
     for name, expected in card.sha256.items():
         path = folder / name
         if not path.exists():

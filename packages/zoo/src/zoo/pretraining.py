@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
@@ -42,8 +43,9 @@ def optimizers(model: AttentionOnly, recipe: Recipe) -> tuple[Optimizer, ...]:
             decayed.append(parameter)
         else:
             plain.append(parameter)
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
     adamw = AdamW(
-        [{"params": decayed}, {"params": plain, "weight_decay": 0.0}],
+        groups,
         lr=recipe.learning_rate,
         betas=recipe.betas,
         weight_decay=recipe.weight_decay,
@@ -125,11 +127,11 @@ def pretrain(
         ),
         run=run,
     )
-    _finish(recipe, out, model, corpus, before + time.monotonic() - clock, device)
+    _finish(recipe, out, model, corpus, seconds=before + time.monotonic() - clock, device=device)
     return out
 
 
-def _finish(recipe: Recipe, out: Path, model: AttentionOnly, corpus: Corpus, seconds: float, device: str) -> None:
+def _finish(recipe: Recipe, out: Path, model: AttentionOnly, corpus: Corpus, *, seconds: float, device: str) -> None:
     """Write the shipped files; card.json, without which the folder is not a model, comes last."""
     weights = {name: tensor.detach().half().cpu() for name, tensor in model.state_dict().items()}
     save_file(weights, out / cards.WEIGHTS)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 
-import click
 import typer
 
 from reprise.errors import UserError
@@ -16,10 +15,13 @@ from reprise.errors import UserError
 # Errors raised by these packages are about their input; each is one line by our own rule, so it is shown as such.
 _OWN_PACKAGES = frozenset({"circuits", "interventions", "reprise", "training", "zoo"})
 
+# Typer converts a value that is absent with pydantic, which takes longer to import than `reprise list` takes in all:
+# --help, the only option that every command has, is given as false instead.
+_NO_HELP = {"help": False, "list": {"help": False}}
+
 app = typer.Typer(
     name="reprise",
     help="Papers on the inner workings of neural networks, reproduced claim by claim.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -34,10 +36,10 @@ def main() -> None:
     """Run the command line and exit."""
     _register()
     try:
-        code = app(standalone_mode=False)
-    except click.ClickException as error:
-        _fail(error.format_message())
-    except (click.Abort, KeyboardInterrupt):
+        code = app(sys.argv[1:] or ["--help"], default_map=_NO_HELP, standalone_mode=False)
+    except typer.TyperException as error:
+        _fail(f"{error.format_message().rstrip('.')}; see `reprise --help` or `reprise COMMAND --help`")
+    except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     except UserError as error:
         _fail(str(error))

@@ -154,6 +154,7 @@ def _run(
     )
     request.references()
     experiment = load_experiment(workspace.folder_of(root, paper))
+    claims.check(paper, experiment.claims, tier)
     with progress_of(paper.slug) as progress:
         results = run(request, experiment, progress)
     rows = claims.evaluate(paper, experiment.claims, results)

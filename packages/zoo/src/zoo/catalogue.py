@@ -1,0 +1,99 @@
+"""The shipped models by name: where they lie, their checkpoints, and how to train them again.
+
+This module imports nothing slow, because the command line asks it for names.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NAMES = (
+    "attn-only-1l",
+    "attn-only-2l",
+    "attn-only-3l",
+    "attn-only-1l-seed1",
+    "attn-only-1l-seed2",
+    "attn-only-2l-seed1",
+    "attn-only-2l-seed2",
+)
+
+
+def shared_folder() -> Path:
+    """The project's shared/ folder: below $REPRISE_ROOT, or at or above this file or the current folder.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    starts = [Path(os.environ["REPRISE_ROOT"])] if "REPRISE_ROOT" in os.environ else [Path(__file__), Path.cwd()]
+    for start in starts:
+        for folder in (start, *start.resolve().parents):
+            if (folder / "shared" / "models").is_dir():
+                return folder / "shared"
+    raise FileNotFoundError("no folder shared/models; run in a checkout of the project, or set REPRISE_ROOT to one")
+
+
+def folder(name: str) -> Path:
+    """The folder of a shipped model, for `interventions.load`.
+
+    Raises:
+        KeyError: if there is no such model.
+        FileNotFoundError: if the checkout does not hold it.
+    """
+    if name not in NAMES:
+        raise KeyError(f"no model {name!r}; the zoo has: {', '.join(NAMES)}")
+    path = shared_folder() / "models" / name
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path} does not exist")
+    return path
+
+
+def checkpoint_steps(folder: Path) -> tuple[int, ...]:
+    """The training steps whose weights a model folder holds, ascending; none where it holds the final ones alone."""
+    from zoo import cards, packing
+
+    path = folder / cards.CHECKPOINTS
+    return packing.packed_steps(path) if path.exists() else ()
+
+
+def checkpoint(folder: Path, step: int) -> dict[str, Tensor]:
+    """The weights of a training step, for `interventions.set_weights`; raises KeyError for a step that is not there."""
+    from zoo import cards, packing
+
+    return packing.unpack(folder / cards.CHECKPOINTS, step)
+
+
+def tokens_per_step(folder: Path) -> int:
+    """Training tokens of one step of the model in a folder."""
+    from zoo import cards
+
+    return cards.read(folder).recipe.tokens_per_step
+
+
+class _Catalogue:
+    """What the entry point `reprise.models` names."""
+
+    def names(self) -> tuple[str, ...]:
+        return NAMES
+
+    def folder(self, name: str) -> Path:
+        return folder(name)
+
+    def train(
+        self, name: str, out: Path, device: str, threads: int, progress: Callable[[int, int, float], None]
+    ) -> Path:
+        import torch
+
+        from zoo.pretraining import pretrain
+        from zoo.recipes import RECIPES
+
+        torch.set_num_threads(threads)
+        return pretrain(RECIPES[name], out, device=device, progress=progress)
+
+
+CATALOGUE = _Catalogue()
