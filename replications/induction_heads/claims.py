@@ -72,7 +72,9 @@ def best_head(scores: Array) -> Array:
 def prefix_matching(name: str) -> Measure:
     def measure(results: Results) -> Measurement | None:
         result = model_of(results, "repeated", name)
-        return result and bootstrap(np.mean, best_head(result["prefix_matching"]), over=RANDOM, seed=results.seed)
+        if result is None:
+            return None
+        return bootstrap(np.mean, best_head(result["prefix_matching"]), over=RANDOM, seed=results.seed)
 
     return measure
 
@@ -108,12 +110,12 @@ def gain_on_repetition(name: str) -> Measure:
 
 def attention_pattern(results: Results) -> Measurement | None:
     result = model_of(results, "repeated", TWO)
-    return result and bootstrap(np.mean, result["argmax_share"], over=RANDOM, seed=results.seed)
+    return None if result is None else bootstrap(np.mean, result["argmax_share"], over=RANDOM, seed=results.seed)
 
 
 def score(results: Results) -> Measurement | None:
     result = model_of(results, "ablation", TWO)
-    return result and bootstrap(np.mean, result["score"], over=TEXT, seed=results.seed)
+    return None if result is None else bootstrap(np.mean, result["score"], over=TEXT, seed=results.seed)
 
 
 def score_change(name: str, window_of: str) -> Measure:

@@ -31,14 +31,17 @@ from zoo import catalogue
 
 __all__ = ["CLAIMS", "STAGES"]
 
-BATCH = 32
+BATCH = 16  # larger ones leave the cache of a small CPU
 INDUCTION_THRESHOLD = 0.2  # share of attention; chance on repeated random tokens is below 0.02
 Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Trials:
-    """How much is shown to the models: windows of text and sequences of repeated random tokens."""
+    """How much is shown to the models: windows of text and sequences of repeated random tokens.
+
+    Along training, ablations see half of `windows` and a quarter of `head_windows`.
+    """
 
     windows: int
     sequences: int
@@ -48,7 +51,7 @@ class Trials:
 
 
 TRIALS = {
-    "tiny": Trials(windows=512, sequences=64, head_windows=64, joint_windows=1024, controls=3),
+    "tiny": Trials(windows=320, sequences=64, head_windows=32, joint_windows=512, controls=2),
     "paper": Trials(windows=256, sequences=64, head_windows=32, joint_windows=256, controls=5),
 }
 
@@ -106,8 +109,8 @@ def ablation(job: Job) -> Result:
     """The cost in loss of each head, three ways; the cost in score of all induction heads together, and of others."""
     model, trials = load(job), TRIALS[job.tier]
     text = prompts.text_windows(model, job.model.location, trials.joint_windows)
-    few = text[:: max(1, len(text) // trials.head_windows)][: trials.head_windows]
-    ways = {
+    few = spread(text, trials.head_windows)
+    ways: dict[str, circuits.Ablation] = {
         "zero": circuits.ZeroAblation(),
         "mean": circuits.mean_ablation(model.bridge, few, batch_size=BATCH),
         "resample": circuits.resample_ablation(few, seed=job.seed),
@@ -129,12 +132,12 @@ def ablation_dynamics(job: Job) -> Result:
     """Along training: the cost in loss of each head, and in score of the heads that end as induction heads."""
     model, trials = load(job), TRIALS[job.tier]
     text = prompts.text_windows(model, job.model.location, trials.windows // 2)
-    few = text[:: max(1, 2 * len(text) // trials.head_windows)][: trials.head_windows // 2]
+    few = spread(text, trials.head_windows // 4)
     heads = [
         (int(layer), int(head)) for layer, head in job.inputs.of("ablation")[job.model.name].facts["induction_heads"]
     ]
     steps = checkpoints(job.model)
-    steps = steps[-1::-2][::-1]
+    steps = steps[-1::-3][::-1]  # every third, ending with the last
     rows: dict[str, list[Array]] = {"zero": [], "score": [], "score_without_induction": []}
     for done, _ in enumerate(along_training(model, job.model, steps)):
         job.progress(done, len(steps))
@@ -182,6 +185,11 @@ def score_without(model: Model, text: Tensor, heads: list[tuple[int, int]]) -> A
     else:
         log_probs = circuits.next_token_log_probs(model.bridge, text, batch_size=BATCH)
     return array(in_context_learning_score(model, log_probs))
+
+
+def spread(text: Tensor, n: int) -> Tensor:
+    """`n` of the windows, evenly spread over the text."""
+    return text[torch.linspace(0, len(text) - 1, n).long()]
 
 
 def induction_heads(scores: Array) -> list[tuple[int, int]]:

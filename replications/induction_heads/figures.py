@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from replications.induction_heads.claims import Array, window
 
 from reprise import Result, Results
@@ -164,9 +165,7 @@ def ablation_per_head(results: Results) -> Figure | None:
             if increase.shape[1] <= 16:
                 axes.text(head, layer, f"{increase[layer, head]:.2f}", ha="center", va="center", fontsize=7)
         for layer, head in result.facts["induction_heads"]:
-            axes.add_patch(
-                plt.Rectangle((head - 0.48, layer - 0.46), 0.96, 0.92, fill=False, edgecolor=COLOURS[0], lw=1.6)
-            )
+            axes.add_patch(Rectangle((head - 0.48, layer - 0.46), 0.96, 0.92, fill=False, edgecolor=COLOURS[0], lw=1.6))
         axes.set(title=name, ylabel="layer", xticks=range(0, increase.shape[1]), yticks=range(increase.shape[0]))
         axes.grid(visible=False)
     grid[-1, 0].set_xlabel("head")

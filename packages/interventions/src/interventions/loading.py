@@ -10,7 +10,7 @@ import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """Text to token ids and back."""
 
@@ -106,7 +107,9 @@ def _load_attention_only(folder: Path, config: dict[str, Any], device: str, dtyp
             device=device,
             dtype=dtype,
         )
-    ).to(dtype)
+    )
+    if next(bridge.parameters()).dtype != dtype:
+        bridge.to(dtype)
     tokenizer_file = folder / "tokenizer.json"
     tokenizer = _BytePairs(FastTokenizer.from_file(str(tokenizer_file))) if tokenizer_file.exists() else None
     model = Model(folder.name, bridge.eval(), tokenizer, bos=0)

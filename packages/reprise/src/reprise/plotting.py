@@ -49,7 +49,8 @@ def house_style() -> Iterator[None]:
     from cycler import cycler
 
     mpl.use("agg")
-    with mpl.rc_context({**mpl.rcParamsDefault, "backend": "agg", **STYLE, "axes.prop_cycle": cycler(color=COLOURS)}):
+    style: Any = {**dict(mpl.rcParamsDefault.items()), "backend": "agg", **STYLE}
+    with mpl.rc_context({**style, "axes.prop_cycle": cycler(color=COLOURS)}):
         yield
 
 

@@ -82,9 +82,9 @@ def _filled(name: str, words: Mapping[str, str]) -> str:
 
 def _refresh(root: Path) -> None:
     """Bring what is generated from all replications up to date: the claim tables, CODEOWNERS."""
-    from reprise.cli.reporting import readme_tables
+    from reprise.readme import claim_tables
 
-    for path, table in readme_tables(root).items():
+    for path, table in claim_tables(root).items():
         tables.update(path, table)
     if (root / ".github").is_dir():
         store.write_text(root / codeowners.FILE, codeowners.render(root))

@@ -32,7 +32,8 @@ def held_out_tokens() -> Int[Tensor, " length"]:
     if not path.exists():
         raise CorpusError(f"{path}: no such file; restore it, or write it again with `python -m zoo.held_out`")
     with safe_open(path, framework="pt") as file:
-        tokens, metadata = file.get_tensor("tokens"), file.metadata() or {}
+        tokens: Tensor = file.get_tensor("tokens")
+        metadata = file.metadata() or {}
     if _sha256(tokens) != metadata.get("sha256"):
         raise CorpusError(f"{path}: the tokens do not have the hash that the file states; restore it")
     return tokens.long()

@@ -9,8 +9,7 @@ from typing import Annotated
 
 import typer
 
-from reprise import claims, tables, workspace
-from reprise.claims import ClaimResult
+from reprise import claims, readme, tables, workspace
 from reprise.cli import app
 from reprise.cli.options import All, Json, Models, Out, Seed, Slugs, Tier, check_tier, choose
 from reprise.cli.output import print_claims, print_json, print_table
@@ -126,25 +125,8 @@ def accept(papers: Slugs = None, every: All = False, tier: Tier = "tiny", out: O
             shutil.copytree(source / "figures", target / "figures")
         claims.save(rows, target)
         typer.echo(f"{paper.slug}: {target}")
-    for path, table in readme_tables(root).items():
+    for path, table in readme.claim_tables(root).items():
         tables.update(path, table)
-
-
-def readme_tables(root: Path) -> dict[Path, str]:
-    """The claim table of every README that has one."""
-    papers = workspace.load_papers(root)
-    rows = {
-        paper.slug: [row for tier in paper.tiers for row in claims.committed(root, paper, tier)] for paper in papers
-    }
-    every: list[ClaimResult] = [
-        row for of in rows.values() for row in of if row.tier == "tiny" or row.verdict != "not run"
-    ]
-    files = {
-        workspace.folder_of(root, paper) / "README.md": tables.markdown([paper], rows[paper.slug], False)
-        for paper in papers
-    }
-    files[root / "README.md"] = tables.markdown(papers, every, True)
-    return {path: table for path, table in files.items() if path.exists() and tables.BEGIN in path.read_text()}
 
 
 def _counts(root: Path, paper: Paper, tier: str) -> dict[str, int]:

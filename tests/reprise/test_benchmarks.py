@@ -1,0 +1,66 @@
+"""Timings against callables whose cost is known."""
+
+from __future__ import annotations
+
+import time
+from importlib.metadata import EntryPoint
+
+import msgspec
+import numpy as np
+import pytest
+
+from reprise import UserError, benchmarks
+from reprise.benchmarks import Row, measure, peak_mib
+
+
+class Sleeper:
+    """Sleeps for a given time at each call, in turn."""
+
+    def __init__(self, *seconds: float) -> None:
+        self.seconds = iter(seconds)
+
+    def __call__(self) -> None:
+        time.sleep(next(self.seconds))
+
+
+def test_seconds_are_the_median_of_the_timed_calls() -> None:
+    (row,) = measure((("slow", None, Sleeper(1.0, 0.05, 0.4, 0.05)),), repeats=3)
+    assert 0.05 <= row.seconds < 0.3
+    assert (row.name, row.baseline, row.ratio, row.repeats) == ("slow", None, 1.0, 3)
+
+
+def test_the_ratio_is_how_often_faster_than_the_baseline() -> None:
+    rows = measure((("fast", "slow", Sleeper(*[0.05] * 4)), ("slow", None, Sleeper(*[0.2] * 4))), repeats=3)
+    fast, slow = rows
+    assert fast.ratio == slow.seconds / fast.seconds
+    assert 2.0 < fast.ratio <= 4.2
+
+
+def test_rows_are_timed_in_turn() -> None:
+    called: list[str] = []
+    rows: tuple[Row, ...] = (("a", None, lambda: called.append("a")), ("b", "a", lambda: called.append("b")))
+    measure(rows, repeats=2)
+    assert called == ["a", "b", "a", "b", "a", "b"]
+
+
+def test_peak_memory_sees_what_a_call_allocates_and_frees() -> None:
+    def allocate() -> float:
+        return float(np.ones(100 * 2**20 // 8).sum())
+
+    assert 95 <= peak_mib(allocate) <= 125
+    assert peak_mib(lambda: None) < 5
+
+
+def test_an_error_in_a_call_comes_through() -> None:
+    with pytest.raises(ZeroDivisionError):
+        peak_mib(lambda: 1 / 0)
+
+
+def test_benchmarks_are_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = EntryPoint("toy", "tests_of_benchmarks:bench", "reprise.benches")
+    monkeypatch.setattr(benchmarks, "entry_points", lambda group: (entry,) if group == "reprise.benches" else ())
+    monkeypatch.setattr(EntryPoint, "load", lambda self: lambda: [("row", None, lambda: None)])
+    (row,) = benchmarks.run("toy", repeats=1)
+    assert msgspec.to_builtins(row).keys() == {"name", "seconds", "baseline", "ratio", "peak_mib", "repeats"}
+    with pytest.raises(UserError, match="no benchmark 'other'; there are: toy"):
+        benchmarks.run("other", repeats=1)
