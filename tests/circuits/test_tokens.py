@@ -83,3 +83,15 @@ def test_tokens_that_the_model_cannot_take_are_refused(case: Case, tokens: Tenso
 
 def test_tokens_at_the_limits_are_accepted(case: Case) -> None:
     check_tokens(case.bridge, torch.tensor([[0, 28] * 12], dtype=torch.int32))
+
+
+def test_more_copies_of_the_segment() -> None:
+    tokens = repeated_random_tokens(3, 25, 100, seed=0, copies=4, bos=0)
+    assert tokens.shape == (3, 101)
+    for copy in range(1, 4):
+        assert torch.equal(tokens[:, 1:26], tokens[:, 1 + 25 * copy : 26 + 25 * copy])
+
+
+def test_a_single_copy_is_refused() -> None:
+    with pytest.raises(ValueError, match="copies=1"):
+        repeated_random_tokens(1, 5, 100, seed=0, copies=1)

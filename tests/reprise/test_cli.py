@@ -299,6 +299,11 @@ def test_a_disk_that_fills_up_gets_one_line_and_nothing_is_believed(
     assert toys.executions() == ["scaled two", "summary"]
 
 
+def test_an_error_of_two_lines_is_written_as_one(cli: Cli, toys: Toys) -> None:
+    toys.edit("SCALE = 2.0", "from reprise import UserError\nraise UserError('first\\n  second')")
+    assert_one_line(cli("run", "toys"), "first second")
+
+
 def test_errors_of_our_code_keep_their_traceback(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
     toys.edit("of = job.inputs", "raise RuntimeError('a bug')\n    of = job.inputs")
     monkeypatch.setattr(sys, "argv", ["reprise", "run", "toys"])

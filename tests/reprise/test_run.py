@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -153,6 +154,19 @@ def test_seeds_and_models_have_results_of_their_own(toys: Toys, make_model: Call
     execute(toys)
     execute(toys, seed=1)
     assert toys.executions() == []
+
+
+def test_keys_depend_on_seed_device_and_dtype(toys: Toys) -> None:
+    experiment = load_experiment(toys.folder)
+    asked = request(toys)
+    keys = set()
+    for change in ({}, {"seed": 1}, {"device": "cpu:0"}, {"dtype": "float16"}):
+        changed = replace(asked, **change)
+        run(changed, experiment)
+        stored = store.read(changed.folder() / FILES["numbers"])
+        assert stored is not None
+        keys.add(stored.key)
+    assert len(keys) == 4
 
 
 def test_fresh_runs_everything_again(toys: Toys) -> None:

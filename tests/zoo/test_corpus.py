@@ -11,7 +11,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from zoo.corpus import BOS, BOS_ID, HELD_OUT_PERCENT, Corpus, CorpusError, build, is_held_out, source_files
+from zoo.corpus import (
+    BOS,
+    BOS_ID,
+    HELD_OUT_PERCENT,
+    UNKNOWN,
+    UNKNOWN_ID,
+    Corpus,
+    CorpusError,
+    build,
+    is_held_out,
+    source_files,
+    train_tokenizer,
+)
+from zoo.held_out import held_out_tokens
+from zoo.recipes import VOCABULARY
 
 DIGEST = """
 import sys
@@ -100,3 +114,17 @@ def test_a_folder_without_held_out_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / name).write_text("value = compute(first, second)\n" * 40_000)
     with pytest.raises(CorpusError, match="all 1 files fall on one side of the held-out split"):
         build(300, tmp_path)
+
+
+def test_a_rare_byte_is_unknown_and_a_common_one_is_not() -> None:
+    text = "".join(chr(33 + i) * 50 for i in range(94)) + "\u00e9"
+    tokenizer = train_tokenizer((text * 3,), 130)
+    assert tokenizer.token_to_id(UNKNOWN) == UNKNOWN_ID
+    assert UNKNOWN_ID not in tokenizer.encode("x = y").ids[:1]
+    assert UNKNOWN_ID in tokenizer.encode("\u4e2d").ids
+
+
+def test_hardly_an_entry_of_the_shipped_vocabulary_is_never_met() -> None:
+    """Random tokens drawn from the whole vocabulary must be tokens that the models were trained on."""
+    counts = torch.bincount(held_out_tokens(), minlength=VOCABULARY)
+    assert int((counts == 0).sum()) < 0.02 * VOCABULARY  # of a text 27 times smaller than the training text

@@ -52,7 +52,8 @@ class Results:
 class Job:
     """One execution of a stage: what it may depend on, and nothing else.
 
-    `model` is the model to work on for stages that run once a model. `inputs` holds the stages named in `needs`.
+    `model` is the model to work on for stages that run once a model. `inputs` holds the stages named in `needs`, for
+    that model alone in a stage that runs once a model.
     `progress(done, total)` moves the progress bar.
     """
 

@@ -138,7 +138,7 @@ def _stored_or_run(
 ) -> Stored:
     label = f"{stage.name} [{reference.name}]" if reference else stage.name
     seen = (reference,) if reference else references
-    needed = {name: by_stage[name] for name in stage.needs}
+    needed = {name: _for_model(by_stage[name], reference) for name in stage.needs}
     key = _key(request, stage, seen, needed)
     path = result_path(folder, stage, reference)
     stored = None if request.fresh else store.read(path)
@@ -178,6 +178,11 @@ def _stored_or_run(
     )
     progress.stage(label, "done")
     return stored
+
+
+def _for_model(of: dict[str, Stored], reference: ModelReference | None) -> dict[str, Stored]:
+    """What a stage gets of an earlier one: all models, or its own model's result and that of a stage that runs once."""
+    return {model: stored for model, stored in of.items() if reference is None or model in ("", reference.name)}
 
 
 def _key(request: Request, stage: Stage, seen: tuple[ModelReference, ...], needed: dict[str, dict[str, Stored]]) -> str:

@@ -17,8 +17,6 @@ NAMES = (
     "attn-only-1l",
     "attn-only-2l",
     "attn-only-3l",
-    "attn-only-1l-seed1",
-    "attn-only-1l-seed2",
     "attn-only-2l-seed1",
     "attn-only-2l-seed2",
 )

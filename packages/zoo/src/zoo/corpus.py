@@ -20,8 +20,9 @@ from jaxtyping import Int
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
-BOS = "<|endoftext|>"
-BOS_ID = 0
+BOS, UNKNOWN = "<|endoftext|>", "<|unknown|>"
+BOS_ID, UNKNOWN_ID = 0, 1
+ALPHABET = 100  # single bytes in the vocabulary: what source code is written with, nothing that never occurs
 HELD_OUT_PERCENT = 4
 _SKIPPED_FOLDERS = frozenset({"site-packages", "dist-packages", "__pycache__"})
 
@@ -88,14 +89,18 @@ def build(vocabulary: int, folder: Path | None = None) -> Corpus:
 
 
 def train_tokenizer(texts: tuple[str, ...], vocabulary: int) -> Tokenizer:
-    """A byte-level BPE tokenizer with the BOS token as entry 0."""
-    tokenizer = Tokenizer(models.BPE())
+    """A byte-level BPE tokenizer over the `ALPHABET` commonest bytes, with BOS as entry 0 and UNKNOWN as entry 1.
+
+    The other bytes become UNKNOWN: entries of their own would never be trained, and random tokens drawn from the
+    vocabulary would say nothing about a model.
+    """
+    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
-        special_tokens=[BOS],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=[BOS, UNKNOWN],
+        limit_alphabet=ALPHABET,
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer=trainer)

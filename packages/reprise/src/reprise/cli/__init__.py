@@ -12,8 +12,8 @@ import typer
 
 from reprise.errors import UserError
 
-# Errors raised by these packages are about their input; each is one line by our own rule, so it is shown as such.
-_OWN_PACKAGES = frozenset({"circuits", "interventions", "reprise", "training", "zoo"})
+# Errors that these packages raise are about their input; each is one line by our own rule, so it is shown as such.
+_OWN_PACKAGES = frozenset({"circuits", "interventions", "replications", "reprise", "training", "zoo"})
 
 # Typer converts a value that is absent with pydantic, which takes longer to import than `reprise list` takes in all:
 # --help, the only option that every command has, is given as false instead.
@@ -44,10 +44,21 @@ def main() -> None:
     except UserError as error:
         _fail(str(error))
     except Exception as error:
-        if type(error).__module__.split(".", 1)[0] not in _OWN_PACKAGES:
+        if not _is_about_input(error):
             raise
         _fail(str(error))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _is_about_input(error: Exception) -> bool:
+    """Whether an error is of a class of ours, or a ValueError raised by a line of ours (and not of a library)."""
+    if type(error).__module__.split(".", 1)[0] in _OWN_PACKAGES:
+        return True
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    raised_in = frame.tb_frame.f_globals.get("__name__", "") if frame is not None else ""
+    return isinstance(error, ValueError) and str(raised_in).split(".", 1)[0] in _OWN_PACKAGES
 
 
 def _fail(message: str) -> None:
