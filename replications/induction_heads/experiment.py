@@ -51,7 +51,7 @@ class Trials:
 
 
 TRIALS = {
-    "tiny": Trials(windows=320, sequences=64, head_windows=32, joint_windows=512, controls=2),
+    "tiny": Trials(windows=192, sequences=48, head_windows=24, joint_windows=768, controls=1),
     "paper": Trials(windows=256, sequences=64, head_windows=32, joint_windows=256, controls=5),
 }
 

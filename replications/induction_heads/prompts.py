@@ -2,7 +2,7 @@
 
 Olsson et al. 2022 define the in-context learning score on the 50th and the 500th token of a context of 512. Models with
 that much context are read at those two tokens; for a shorter context both positions are scaled by its length over 512
-and averaged over five neighbouring tokens, because a short context leaves fewer tokens to average over.
+and averaged over nine neighbouring tokens, because a short context holds fewer tokens to average over.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from torch import Tensor
 
 from circuits import repeated_random_tokens
 from interventions import Model
-from zoo import catalogue
-from zoo.held_out import held_out_tokens, held_out_windows
+from zoo.held_out import held_out_tokens, held_out_windows, tokenizer_file
 
 PAPER_CONTEXT, EARLY, LATE = 512, 50, 500
+WIDTH = 9  # of the average over positions in a short context
 SEGMENT, COPIES = 25, 4  # head activation evaluators
 RAREST = 1e-4  # share of the held-out text below which a token is not drawn
 
@@ -43,7 +43,8 @@ def positions(model: Model) -> Positions:
     length = context(model)
     if length == PAPER_CONTEXT:
         return Positions(EARLY, LATE, width=1)
-    return Positions(round(EARLY * length / PAPER_CONTEXT), round(LATE * length / PAPER_CONTEXT), width=5)
+    scale, half = length / PAPER_CONTEXT, WIDTH // 2
+    return Positions(max(round(EARLY * scale), 1 + half), min(round(LATE * scale), length - 1 - half), WIDTH)
 
 
 def text_windows(model: Model, location: str, n: int) -> Int[Tensor, "n n_ctx"]:
@@ -102,14 +103,10 @@ def _text_tokens(model: Model, location: str) -> Int[Tensor, " length"]:
         raise ValueError(
             f"{model.name}: no tokenizer, so no text can be shown to it; put its tokenizer files in the folder"
         )
-    text = Tokenizer.from_file(str(_shipped_tokenizer())).decode(held_out_tokens().tolist())
+    text = Tokenizer.from_file(str(tokenizer_file())).decode(held_out_tokens().tolist())
     return torch.tensor(model.tokenizer.encode(text))
-
-
-def _shipped_tokenizer() -> Path:
-    return catalogue.folder(catalogue.NAMES[0]) / "tokenizer.json"
 
 
 def _has_shipped_tokenizer(location: str) -> bool:
     theirs = Path(location) / "tokenizer.json"
-    return theirs.exists() and theirs.read_bytes() == _shipped_tokenizer().read_bytes()
+    return theirs.exists() and theirs.read_bytes() == tokenizer_file().read_bytes()

@@ -25,7 +25,7 @@ from reprise.plotting import house_style
 from reprise.readme import claim_tables
 from reprise.tables import insert
 from zoo import packing
-from zoo.catalogue import shared_folder
+from zoo.held_out import tokenizer_file
 from zoo.model import AttentionOnly, AttentionOnlyConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -154,9 +154,8 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> ModelReference:
     save_file(states[40], folder / "model.safetensors")
     packing.pack(states, folder / "checkpoints.safetensors")
     (folder / "config.json").write_bytes(msgspec.json.encode(config))
-    source = shared_folder() / "models" / zoo.NAMES[0]
-    (folder / "tokenizer.json").write_bytes((source / "tokenizer.json").read_bytes())
-    card = json.loads((source / "card.json").read_text())
+    (folder / "tokenizer.json").write_bytes(tokenizer_file().read_bytes())
+    card = json.loads((zoo.folder(TWO) / "card.json").read_text())
     (folder / "card.json").write_text(json.dumps({**card, "sha256": {}}))
     return ModelReference("toy", "folder", str(folder), "0" * 64)
 
@@ -171,8 +170,9 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> ModelReference:
     torch.manual_seed(0)
     config = GPT2Config(n_layer=2, n_head=2, n_embd=16, vocab_size=1024, n_positions=512, bos_token_id=0)
     GPT2LMHeadModel(config).save_pretrained(folder)
-    source = shared_folder() / "models" / zoo.NAMES[0] / "tokenizer.json"
-    fast = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_file(str(source)), bos_token="<|endoftext|>")
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_file(str(tokenizer_file())), bos_token="<|endoftext|>"
+    )
     fast.save_pretrained(folder)
     return ModelReference("gpt2-random", "folder", str(folder), "1" * 64)
 

@@ -68,7 +68,7 @@ def test_tokens_decode_to_the_files_each_led_by_bos(source_folder: Path, corpus:
         decoded = corpus.tokenizer.decode(tokens.tolist(), skip_special_tokens=False)
         assert decoded.split(BOS) == ["", *expected]
     assert corpus.tokenizer.token_to_id(BOS) == BOS_ID
-    assert corpus.tokenizer.get_vocab_size() == 300
+    assert corpus.tokenizer.get_vocab_size() <= 300
     assert corpus.files == len(texts)
     assert corpus.bytes == sum(len(text.encode()) for text in texts.values())
 

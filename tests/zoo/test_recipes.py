@@ -59,7 +59,7 @@ def test_another_seed_changes_the_seed_and_the_length_and_nothing_of_the_model()
     differing = {name for name in recipe.__struct_fields__ if getattr(recipe, name) != getattr(other, name)}
     assert differing == {"name", "seed", "tokens", "decay_from", "n_checkpoints"}
     assert other.seed == 5
-    assert other.decay_from * other.tokens > 4_000_000  # the rate is constant through the window in which heads form
+    assert other.decay_from * other.tokens > 3_100_000  # the rate is constant through the window in which heads form
 
 
 def test_a_recipe_survives_json_and_cannot_be_changed() -> None:

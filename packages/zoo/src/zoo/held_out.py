@@ -1,7 +1,7 @@
 """The held-out text that every evaluation reads: shipped, so that all machines and Python versions read the same.
 
-`shared/data/held_out/tokens.safetensors` holds the tokens of the corpus files that were held out of training, each file
-led by the BOS token, with the tokenizer of the shipped models.
+`shared/data/held_out/` holds the tokens of the corpus files that were held out of training, each file led by the BOS
+token, and the tokenizer of the shipped models that made them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ from zoo.catalogue import shared_folder
 from zoo.corpus import BOS_ID, CorpusError, build
 from zoo.recipes import VOCABULARY
 
-FILE = "data/held_out/tokens.safetensors"
+FOLDER = "data/held_out"
+TOKENS, TOKENIZER = "tokens.safetensors", "tokenizer.json"
+
+
+def tokenizer_file() -> Path:
+    """The tokenizer of the shipped models, by which the held-out tokens are text."""
+    return shared_folder() / FOLDER / TOKENIZER
 
 
 def held_out_tokens() -> Int[Tensor, " length"]:
@@ -28,7 +34,7 @@ def held_out_tokens() -> Int[Tensor, " length"]:
     Raises:
         CorpusError: if the file is missing or damaged.
     """
-    path = shared_folder() / FILE
+    path = shared_folder() / FOLDER / TOKENS
     if not path.exists():
         raise CorpusError(f"{path}: no such file; restore it, or write it again with `python -m zoo.held_out`")
     with safe_open(path, framework="pt") as file:
@@ -54,11 +60,13 @@ def held_out_windows(n: int, n_ctx: int) -> Int[Tensor, "n n_ctx"]:
     return torch.cat([torch.full((n, 1), BOS_ID), body], dim=1)
 
 
-def write(path: Path) -> None:
-    """Write the held-out tokens of the running Python's standard library."""
-    tokens = build(VOCABULARY).held_out.to(torch.int16)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({"tokens": tokens}, path, metadata={"sha256": _sha256(tokens)})
+def write(folder: Path) -> None:
+    """Write the held-out tokens of the running Python's standard library, and their tokenizer."""
+    corpus = build(VOCABULARY)
+    tokens = corpus.held_out.to(torch.int16)
+    folder.mkdir(parents=True, exist_ok=True)
+    corpus.tokenizer.save(str(folder / TOKENIZER))
+    save_file({"tokens": tokens}, folder / TOKENS, metadata={"sha256": _sha256(tokens)})
 
 
 def _sha256(tokens: Tensor) -> str:
@@ -66,4 +74,4 @@ def _sha256(tokens: Tensor) -> str:
 
 
 if __name__ == "__main__":
-    write(shared_folder() / FILE)
+    write(shared_folder() / FOLDER)
