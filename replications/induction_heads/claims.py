@@ -33,13 +33,14 @@ def model_of(results: Results, stage: str, name: str) -> Result | None:
 def window(result: Result, low: float = 0.1, high: float = 0.9) -> tuple[float, float] | None:
     """Natural logarithms of the tokens at which the best prefix-matching score passes both shares of its final value.
 
-    None for a model without checkpoints.
+    None for a model without checkpoints, and for one whose score does not climb.
     """
     if len(result["tokens"]) < 3:
         return None
     best = result["prefix_matching"][1:].mean(axis=1).max(axis=(1, 2))
     log_tokens = np.log(result["tokens"][1:])
-    return crossing(log_tokens, best, low * best[-1]), crossing(log_tokens, best, high * best[-1])
+    start, end = crossing(log_tokens, best, low * best[-1]), crossing(log_tokens, best, high * best[-1])
+    return (start, end) if end > start else None
 
 
 def crossing(x: Array, y: Array, level: float) -> float:

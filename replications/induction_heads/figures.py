@@ -160,10 +160,13 @@ def ablation_per_head(results: Results) -> Figure | None:
     )
     for axes, (name, result) in zip(grid[:, 0], models, strict=True):
         increase = result["zero"].mean(axis=0)
-        axes.imshow(increase, cmap="Oranges", aspect="auto", vmin=0, vmax=max(0.2, float(np.quantile(increase, 0.98))))
+        darkest = max(0.2, float(np.quantile(increase, 0.98)))
+        axes.imshow(increase, cmap="Oranges", aspect="auto", vmin=0, vmax=darkest)
         for layer, head in np.ndindex(*increase.shape):
             if increase.shape[1] <= 16:
-                axes.text(head, layer, f"{increase[layer, head]:.2f}", ha="center", va="center", fontsize=7)
+                value = float(increase[layer, head])
+                colour = "white" if value > 0.6 * darkest else "black"
+                axes.text(head, layer, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
         for layer, head in result.facts["induction_heads"]:
             axes.add_patch(Rectangle((head - 0.48, layer - 0.46), 0.96, 0.92, fill=False, edgecolor=COLOURS[0], lw=1.6))
         axes.set(title=name, ylabel="layer", xticks=range(0, increase.shape[1]), yticks=range(increase.shape[0]))
@@ -176,7 +179,7 @@ def ablation_of_induction(results: Results) -> Figure | None:
     """Knocking out the induction heads takes the in-context learning away; knocking out others does so less
 
     In-context learning score (nats per token; lower is better) of the intact model, without its induction heads, and
-    without equally many other heads of the same layers (mean over random choices). Bars are 95 % intervals over windows
+    without equally many other heads of the same layers, chosen at random. Bars are 95 % intervals over windows
     of text. Seeds are models trained alike from other initial weights and data order.
     """
     of = {name: result for name, result in results.of("ablation").items() if result.facts["induction_heads"]}
