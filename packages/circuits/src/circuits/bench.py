@@ -47,7 +47,7 @@ def rows(n: int = 32) -> tuple[Row, ...]:
 
     def full_log_softmax() -> Tensor:
         with torch.no_grad():
-            table = model(tokens)[:, :-1].log_softmax(dim=-1)
+            table: Tensor = model(tokens)[:, :-1].log_softmax(dim=-1)
         return table.gather(-1, tokens[:, 1:, None]).squeeze(-1)
 
     separately, at_once = "six detectors, a forward pass each", "log-probabilities, all logits at once"
