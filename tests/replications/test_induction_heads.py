@@ -146,12 +146,12 @@ def test_controls_are_other_heads_of_the_same_layers() -> None:
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> ModelReference:
-    """A random two-layer model over the shipped vocabulary, with four checkpoints."""
+    """A random two-layer model over the shipped vocabulary, with seven checkpoints."""
     folder = tmp_path_factory.mktemp("models") / "toy"
     folder.mkdir()
     config = AttentionOnlyConfig(n_layers=2, d_model=16, n_heads=2, d_head=8, d_vocab=1024, n_ctx=104)
-    states = {step: AttentionOnly(config, seed=step).state_dict() for step in (0, 10, 20, 40)}
-    save_file(states[40], folder / "model.safetensors")
+    states = {step: AttentionOnly(config, seed=step).state_dict() for step in (0, 10, 20, 40, 60, 80, 100)}
+    save_file(states[100], folder / "model.safetensors")
     packing.pack(states, folder / "checkpoints.safetensors")
     (folder / "config.json").write_bytes(msgspec.json.encode(config))
     (folder / "tokenizer.json").write_bytes(tokenizer_file().read_bytes())
