@@ -93,6 +93,16 @@ def test_show_prints_claims_and_committed_verdicts(cli: Cli) -> None:
     assert [row["verdict"] for row in shown["results"]] == ["not run"] * 3
 
 
+def test_show_of_one_claim_and_of_an_unknown_one(cli: Cli) -> None:
+    shown = json.loads(cli("show", "toys", "--claim", "mean-is-positive", "--json").out)
+    assert [claim["id"] for claim in shown["paper"]["claims"]] == ["mean-is-positive"]
+    assert {row["claim"] for row in shown["results"]} == {"mean-is-positive"}
+    refused = cli("show", "toys", "--claim", "nosuch")
+    assert refused.code == 2
+    assert "no claim 'nosuch'" in refused.err
+    assert refused.err.count("\n") == 1
+
+
 def test_run_judges_claims_and_says_on_standard_error_what_ran(cli: Cli, toys: Toys) -> None:
     answer = cli("run", "toys", "--json")
     assert answer.code == 0

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from reprise import claims, readme, tables, workspace
@@ -57,18 +58,24 @@ def list_papers(as_json: Json = False) -> None:
 
 
 @app.command()
-def show(paper: Annotated[str, typer.Argument(metavar="PAPER")], as_json: Json = False) -> None:
+def show(
+    paper: Annotated[str, typer.Argument(metavar="PAPER")],
+    claim_id: Annotated[str | None, typer.Option("--claim", metavar="ID", help="This claim alone.")] = None,
+    as_json: Json = False,
+) -> None:
     """Show a paper's claims, where they stand in the paper, and the committed verdicts."""
     root = workspace.find_root()
     (one,) = workspace.load_papers(root, (paper,))
-    rows = [row for tier in one.tiers for row in claims.committed(root, one, tier)]
+    shown = (one.claim(claim_id),) if claim_id else one.claims
+    ids = {claim.id for claim in shown}
+    rows = [row for tier in one.tiers for row in claims.committed(root, one, tier) if row.claim in ids]
     if as_json:
-        print_json({"paper": one, "results": rows})
+        print_json({"paper": msgspec.structs.replace(one, claims=shown), "results": rows})
         return
     typer.echo(
         f"{one.title}\n{', '.join(one.authors)}, {one.year}. {one.link}\nOwner: {one.owner}\n\n{one.about.strip()}\n"
     )
-    for claim in one.claims:
+    for claim in shown:
         accepted = ", ".join(f"{tier}: {accept}" for tier, accept in claim.accept.items())
         typer.echo(f"{claim.id}: {claim.statement} ({claim.where}; accepted: {accepted})")
     print_claims(rows)
