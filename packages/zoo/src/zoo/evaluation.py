@@ -21,7 +21,7 @@ def common_tokens(text: Int[Tensor, " length"], d_vocab: int) -> Int[Tensor, " c
     """Tokens, BOS apart, that make up at least `RAREST` of the text.
 
     Random tokens are drawn from these, as Olsson et al. 2022 leave out the least common ones: a token that was never
-    trained on says nothing about a head (162 of the 1,024 never occur in the held-out text).
+    trained on says nothing about a head.
     """
     counts = torch.bincount(text, minlength=d_vocab)
     counts[BOS_ID] = 0

@@ -1,8 +1,8 @@
 """Many checkpoints of one model in one small file.
 
 Matrices are stored as 8-bit integers with one scale a row, w_ij ~ s_i q_ij with s_i = max_j |w_ij| / 127, vectors in
-16 bits: a quarter of the size of fp32. What that costs is measured in the tests and stated on the card (the shipped
-final weights are stored in 16 bits apart from these and are what every final number is computed from).
+16 bits: a quarter of the size of fp32. What that costs is bounded in the tests; the shipped final weights are
+stored in 16 bits apart from these, and every final number is computed from those.
 """
 
 from __future__ import annotations
