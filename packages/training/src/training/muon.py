@@ -3,8 +3,8 @@
     B <- B + (1 - mu)(G - B),   U = NewtonSchulz(G + mu (B - G)),   W <- (1 - lr wd) W - lr sqrt(max(1, rows/columns)) U
 
 The same rule as `torch.optim.Muon`, which orthogonalises in bfloat16: on a CPU without bfloat16 arithmetic its step
-took 0.9 s for eight matrices of 192 x 192, longer than the forward and backward passes of that model. Here matrices of one shape are
-orthogonalised as one batch in their own dtype.
+took 0.9 s for eight matrices of 192 x 192, longer than the forward and backward passes of that
+model. Here matrices of one shape are orthogonalised as one batch in their own dtype.
 """
 
 from __future__ import annotations
