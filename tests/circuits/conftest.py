@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+
+import interventions
+import zoo
 
 N_LAYERS, N_CTX, D_VOCAB, D_HEAD = 2, 24, 29, 4
 ZEdit = Callable[[int, Tensor], Tensor]
@@ -38,12 +42,19 @@ class Case:
     output_biases: list[Tensor]
 
 
-@pytest.fixture(scope="module", params=["native", "gpt2", "grouped_query_llama"])
+@pytest.fixture(scope="module", params=["native", "gpt2", "grouped_query_llama", "gpt_neox"])
 def case(request: pytest.FixtureRequest) -> Case:
     torch.set_num_threads(1)
     if request.param == "native":
         return native_case(n_layers=N_LAYERS)
-    return hugging_face_case(gpt2() if request.param == "gpt2" else llama())
+    return hugging_face_case({"gpt2": gpt2, "grouped_query_llama": llama, "gpt_neox": neox}[request.param]())
+
+
+@pytest.fixture(scope="session")
+def shipped() -> Callable[[str], Any]:
+    """Bridges of the shipped models by name, e.g. shipped("attn-only-2l"); loaded once, to be left unchanged."""
+    torch.set_num_threads(1)
+    return functools.cache(lambda name: interventions.load(zoo.folder(name)).bridge)
 
 
 @pytest.fixture(scope="module")
@@ -150,16 +161,39 @@ def llama() -> Any:
     return LlamaForCausalLM(config)
 
 
+def neox() -> Any:
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    torch.manual_seed(2)
+    config = GPTNeoXConfig(
+        num_hidden_layers=N_LAYERS,
+        num_attention_heads=4,
+        hidden_size=16,
+        intermediate_size=20,
+        vocab_size=D_VOCAB,
+        max_position_embeddings=N_CTX,
+        initializer_range=0.5,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    return GPTNeoXForCausalLM(config)
+
+
 @torch.no_grad()
 def hugging_face_case(model: Any) -> Case:
     """A bridge (left in training mode, with dropout) against the Hugging Face model it was made from."""
     from transformer_lens.model_bridge.sources import build_bridge_from_module
 
     is_gpt2 = hasattr(model, "transformer")
-    blocks = model.transformer.h if is_gpt2 else model.model.layers
-    projections: list[Any] = [block.attn.c_proj if is_gpt2 else block.self_attn.o_proj for block in blocks]
-    for projection in projections:
-        projection.bias.normal_()
+    if is_gpt2:
+        projections: list[Any] = [block.attn.c_proj for block in model.transformer.h]
+    elif hasattr(model, "gpt_neox"):
+        projections = [layer.attention.dense for layer in model.gpt_neox.layers]
+    else:
+        projections = [layer.self_attn.o_proj for layer in model.model.layers]
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias") or "norm" in name or "ln_" in name:  # initialised as 0 and 1, which would hide errors
+            parameter.add_(torch.randn_like(parameter) * 0.3)
     bridge: Any = build_bridge_from_module(
         copy.deepcopy(model), type(model).__name__, hf_config=copy.deepcopy(model.config)
     )

@@ -31,6 +31,7 @@ from circuits.head_outputs import Head
 from circuits.losses import in_context_learning_score, next_token_log_probs
 from circuits.patterns import PatternReducer, attention_patterns, reduce_patterns
 from circuits.tokens import check_tokens, repeated_random_tokens, segment_length
+from circuits.weights import Weights, read_weights
 
 __all__ = [
     "DETECTORS",
@@ -40,6 +41,7 @@ __all__ = [
     "MeanAblation",
     "PatternReducer",
     "ResampleAblation",
+    "Weights",
     "ZeroAblation",
     "ablate_heads",
     "ablated_log_probs",
@@ -58,6 +60,7 @@ __all__ = [
     "next_token_log_probs",
     "prefix_matching_scores",
     "previous_token_scores",
+    "read_weights",
     "reduce_patterns",
     "repeated_random_tokens",
     "resample_ablation",

@@ -29,7 +29,7 @@ class _LastLayerRead(Exception):  # noqa: N818 - no error: it ends a forward pas
 class Bridge(Protocol):
     """A causal `transformer_lens.model_bridge.TransformerBridge`, native or around a Hugging Face model."""
 
-    cfg: Any  # n_layers, n_heads, d_head, d_vocab, n_ctx and device are read
+    cfg: Any  # n_layers, n_heads, d_head, d_model, d_vocab, n_ctx, eps, positional_embedding_type and device are read
     training: bool
 
     def __call__(self, input: Tensor, /) -> Any: ...
@@ -66,6 +66,37 @@ def inference(model: Bridge) -> Iterator[None]:
             yield
     finally:
         model.train(was_training)
+
+
+def record(
+    model: Bridge, tokens: Int[Tensor, "batch pos"], names: Sequence[str], *, logits: bool = False
+) -> dict[str, Tensor]:
+    """The activations at hook points, by name, in one forward pass without gradients or dropout.
+
+    The pass ends when all have been read, unless `logits` are wanted too; they come under the name "logits".
+
+    Raises:
+        ValueError: there is no such hook point, or the pass never calls it.
+    """
+    wanted, results = set(names), dict[str, Tensor]()
+
+    def keep(value: Tensor, hook: Any, *, name: str) -> None:
+        results[name] = value.detach()
+        if not logits and results.keys() == wanted:
+            raise _LastLayerRead
+
+    for name in sorted(wanted):
+        if model.get_hook_point(name) is None:
+            raise ValueError(f"{type(model).__name__} has no hook point {name!r}: expected a causal TransformerBridge")
+    hooks: list[tuple[str, Hook]] = [(name, partial(keep, name=name)) for name in wanted]
+    with inference(model), model.hooks(fwd_hooks=hooks):
+        try:
+            output: Tensor = model(tokens.to(model.cfg.device))
+        except _LastLayerRead:
+            return results
+    if missing := sorted(wanted - results.keys()):
+        raise ValueError(f"{missing[0]} was never called: expected a causal TransformerBridge that uses it")
+    return {**results, "logits": output} if logits else results
 
 
 def read_layers(

@@ -28,7 +28,11 @@ def check_heads(model: Bridge, heads: Sequence[Head]) -> None:
     Raises:
         ValueError: naming the first such head.
     """
-    n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
+    refuse_missing(heads, model.cfg.n_layers, model.cfg.n_heads)
+
+
+def refuse_missing(heads: Sequence[Head], n_layers: int, n_heads: int) -> None:
+    """Raise ValueError naming the first head that a model of this shape does not have."""
     for layer, head in heads:
         if not (0 <= layer < n_layers and 0 <= head < n_heads):
             raise ValueError(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NAMES = (
+    "attn-only-0l",
     "attn-only-1l",
     "attn-only-2l",
     "attn-only-3l",

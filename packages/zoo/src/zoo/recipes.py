@@ -68,11 +68,13 @@ def another_seed(recipe: Recipe, seed: int) -> Recipe:
     )
 
 
+ZERO_LAYERS = attention_only(0, 0)
 ONE_LAYER, TWO_LAYERS, THREE_LAYERS = attention_only(1, 16), attention_only(2, 24), attention_only(3, 20)
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
+        ZERO_LAYERS,
         ONE_LAYER,
         TWO_LAYERS,
         THREE_LAYERS,
