@@ -245,4 +245,4 @@ def test_the_readme_tables_are_the_committed_verdicts() -> None:
 
 def test_the_three_roles_are_shipped_models() -> None:
     assert {ONE, TWO, THREE} <= set(zoo.NAMES)
-    assert set(PAPER.tier("tiny").models) == set(zoo.NAMES)
+    assert set(PAPER.tier("tiny").models) <= set(zoo.NAMES)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.catalogue import NAMES, checkpoint, checkpoint_steps, folder, tokens_per_step
 
 if TYPE_CHECKING:
+    from zoo.bigrams import bigram_counts
     from zoo.cards import ModelFolderError, verify
     from zoo.corpus import BOS_ID, CorpusError
     from zoo.held_out import held_out_tokens, held_out_windows
@@ -24,6 +25,7 @@ __all__ = [
     "CorpusError",
     "ModelFolderError",
     "Recipe",
+    "bigram_counts",
     "checkpoint",
     "checkpoint_steps",
     "folder",
@@ -43,6 +45,7 @@ _LAZY = {
     "ModelFolderError": "cards",
     "RECIPES": "recipes",
     "Recipe": "recipes",
+    "bigram_counts": "bigrams",
     "held_out_tokens": "held_out",
     "held_out_windows": "held_out",
     "pretrain": "pretraining",
