@@ -8,6 +8,7 @@ from reprise.errors import UserError
 from reprise.experiment import Experiment, Job, Results, Stage
 from reprise.measurement import Measurement, bootstrap, judge
 from reprise.models import ModelReference
+from reprise.pages import Page, attention_page
 from reprise.paper import Accept, Claim, Paper
 from reprise.store import Result
 
@@ -18,11 +19,13 @@ __all__ = [
     "Job",
     "Measurement",
     "ModelReference",
+    "Page",
     "Paper",
     "Result",
     "Results",
     "Stage",
     "UserError",
+    "attention_page",
     "bootstrap",
     "judge",
 ]

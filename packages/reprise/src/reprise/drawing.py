@@ -1,44 +1,81 @@
-"""Drawing a paper's figures from stored results alone: no model is loaded."""
+"""Drawing a paper's figures from stored results alone: no model is loaded.
+
+A plot is written as `<name>.svg` and `<name>.png`, an interactive page (`reprise.pages`) as `<name>.html`; figures.json
+lists what was drawn, with title and caption. Files that the list before named and this one does not are removed.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 from reprise import store
 from reprise.experiment import Draw, Results
-from reprise.plotting import house_style, save_figure
+from reprise.pages import Page
+from reprise.plotting import FORMATS, house_style, save_figure
 
 CAPTIONS = "figures.json"
 
 
-class FigureFile(msgspec.Struct, frozen=True):
-    """A drawn figure: its name (the stem of its files), its title and its caption."""
+class FigureFile(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A drawn figure: its name (the stem of its files), its title and its caption.
+
+    `height` is that of an interactive page, in CSS pixels; a plot has none.
+    """
 
     name: str
     title: str
     caption: str
+    height: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The endings of its files, the one to show first."""
+        return FORMATS if self.height is None else ("html",)
 
 
 def draw(figures: Mapping[str, Draw], results: Results, folder: Path) -> tuple[FigureFile, ...]:
     """Draw every figure that these results allow; title and caption are the drawing function's docstring."""
-    drawn = []
+    drawn_now = []
     with house_style():
         for name, function in figures.items():
             figure = function(results)
-            if figure is not None:
+            if figure is None:
+                continue
+            height = None
+            if isinstance(figure, Page):
+                height = figure.height
+                store.write_text(folder / f"{name}.html", figure.html)
+            else:
                 save_figure(figure, folder, name)
-                title, _, caption = inspect.cleandoc(function.__doc__ or name).partition("\n")
-                drawn.append(FigureFile(name, title.strip(), " ".join(caption.split())))
-    encoded = msgspec.json.format(msgspec.json.encode(drawn), indent=2)
+            title, _, caption = inspect.cleandoc(function.__doc__ or name).partition("\n")
+            drawn_now.append(FigureFile(name, title.strip(), " ".join(caption.split()), height))
+    _tidy(folder, drawn_now)
+    encoded = msgspec.json.format(msgspec.json.encode(drawn_now), indent=2)
     store.write_text(folder / CAPTIONS, encoded.decode() + "\n")
-    return tuple(drawn)
+    return tuple(drawn_now)
 
 
 def drawn(folder: Path) -> tuple[FigureFile, ...]:
     """The figures that lie in a folder; none where nothing was drawn."""
     path = folder / CAPTIONS
     return msgspec.json.decode(path.read_bytes(), type=tuple[FigureFile, ...]) if path.exists() else ()
+
+
+def _tidy(folder: Path, now: Iterable[FigureFile]) -> None:
+    """Remove the files of figures that were drawn before and are not now, or are now of another kind."""
+    try:
+        before = drawn(folder)
+    except msgspec.MsgspecError:
+        return  # a malformed list, about to be replaced, names no file for certain
+    for stale in _files(before) - _files(now):
+        if Path(stale).name == stale:
+            (folder / stale).unlink(missing_ok=True)
+
+
+def _files(figures: Iterable[FigureFile]) -> set[str]:
+    return {f"{figure.name}.{kind}" for figure in figures for kind in figure.kinds}

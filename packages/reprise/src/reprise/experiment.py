@@ -5,7 +5,8 @@ A replication's experiment.py defines
     STAGES: tuple[Stage, ...]          in the order in which they run
     CLAIMS: dict[str, Measure]         claim id -> what it measures, from stored results alone
 
-and its figures.py defines `FIGURES: dict[str, Draw]`. A stage is a plain function from a job to a result.
+and its figures.py defines `FIGURES: dict[str, Draw]`, functions from stored results to a plot, an interactive page
+(`reprise.pages`), or None where these results do not allow it. A stage is a plain function from a job to a result.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from reprise.errors import UserError
 from reprise.measurement import Measurement
 from reprise.models import ModelReference
+from reprise.pages import Page
 from reprise.store import Result
 
 if TYPE_CHECKING:
@@ -92,7 +94,7 @@ class Stage:
 
 
 Measure = Callable[[Results], Measurement | None]
-Draw = Callable[[Results], "Figure | None"]
+Draw = Callable[[Results], "Figure | Page | None"]
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def figures(
     seed: Seed = 0,
     out: Out = workspace.DEFAULT_OUT,
 ) -> None:
-    """Draw figures from stored results alone, as SVG and PNG."""
+    """Draw figures from stored results alone: plots as SVG and PNG, interactive pages as HTML."""
     from reprise.drawing import draw
     from reprise.experiment import load_experiment, load_figures
     from reprise.run import Request, stored_results

@@ -1,10 +1,11 @@
 """Writing the site: pages from templates, figures beside them, the whole folder swapped in when it is complete.
 
-    report/index.html                             papers x claims
-    report/papers/<paper>.html                    one page a paper
-    report/papers/<paper>/<run>/<figure>.svg|png  its figures
+    report/index.html                                  papers x claims
+    report/papers/<paper>.html                         one page a paper
+    report/papers/<paper>/<run>/<figure>.svg|png|html  its figures
 
-Everything is text and relative links. Equal inputs give equal bytes, so no page says when it was built.
+Everything is text and relative links; an interactive figure stands in a frame that may run its script and nothing else.
+Equal inputs give equal bytes, so no page says when it was built.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from markupsafe import Markup
 from reprise import tables
 from reprise.errors import UserError
 from reprise.paper import Paper
-from reprise.plotting import FORMATS
 from reprise.report.gather import VERDICTS, PaperRuns, Run, gather
 from reprise.report.intervals import WIDTH, plot
 
@@ -103,7 +103,7 @@ def _copy_figures(run: Run, folder: Path) -> Mapping[str, tuple[str, ...]]:
     """Copy a run's figures; returns the formats found of each, by name."""
     found = {}
     for figure in run.figures:
-        kinds = tuple(kind for kind in FORMATS if (run.folder / "figures" / f"{figure.name}.{kind}").is_file())
+        kinds = tuple(kind for kind in figure.kinds if (run.folder / "figures" / f"{figure.name}.{kind}").is_file())
         for kind in kinds:
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(run.folder / "figures" / f"{figure.name}.{kind}", folder / f"{figure.name}.{kind}")
