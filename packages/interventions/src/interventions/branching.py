@@ -1,0 +1,193 @@
+"""Branches: many edited copies of the end of a prompt in one pass, over one shared prefix.
+
+In a causal model an edit at position p and layer l changes nothing before p and nothing below l. So the prompt is run
+once, which leaves the keys and values of every layer and the residual stream before it. Each edit then is a *branch*: a
+copy of the rows from p on, which enters at layer l as the clean stream and from there on goes through the layers beside
+all other branches of the same p, as further rows of one matrix. A row attends to the shared prefix (keys before p) and
+to the earlier rows of its own branch:
+
+    pattern = softmax([q K_prefix^T, q K_branch^T] scale),    z = pattern [V_prefix; V_branch]
+
+so that each branch is exactly the suffix of an ordinary forward pass with that edit. Nothing is approximated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interventions.attention import AttentionCall, Callback, PlainAttention, soft_capped
+from interventions.hooks import Modules, attached
+from interventions.network import Replay, final_hidden
+from interventions.prompts import Prompts
+
+BranchEdit = Callable[[Tensor], Tensor]
+"""From an activation [batch, branch, pos, ...] of all branches to the edited one, of the same shape."""
+
+
+@dataclass
+class Shared:
+    """What one ordinary pass over the prompts leaves for branches; `start` is the first position kept of the stream."""
+
+    modules: Modules
+    prompts: Prompts
+    start: int
+    replay: Replay
+    keys: list[Float[Tensor, "batch kv_head pos d_head"]] = field(default_factory=list)
+    values: list[Float[Tensor, "batch kv_head pos d_head"]] = field(default_factory=list)
+    stream: list[Float[Tensor, "batch kept d_model"]] = field(default_factory=list)
+    final: Tensor | None = None
+
+    @property
+    def last(self) -> Float[Tensor, "batch d_model"]:
+        """The clean stream behind the final norm, at the last token."""
+        assert self.final is not None
+        return self.final
+
+
+def run_shared(
+    modules: Modules, prompts: Prompts, start: int = 0, callbacks: Mapping[tuple[str, int], Callback] | None = None
+) -> Shared:
+    """One ordinary pass over the prompts that keeps what branches from position `start` on need.
+
+    Args:
+        callbacks: see further activations of the same pass.
+    """
+    device = next(modules.network.parameters()).device
+    shared = Shared(modules, prompts.to(device), start, Replay(modules))
+    callbacks = callbacks or {}
+
+    def keep(layer: int) -> Callback:
+        also = callbacks.get(("resid_pre", layer))
+
+        def seen(stream: Tensor) -> None:
+            shared.stream.append(stream[:, start:])
+            if also:
+                also(stream)
+
+        return seen
+
+    plain = PlainAttention(callbacks)
+
+    def attend(call: AttentionCall) -> Tensor:
+        shared.keys.append(call.key)
+        shared.values.append(call.value)
+        return plain(call)
+
+    hooks = {**callbacks, **{("resid_pre", layer): keep(layer) for layer in range(len(modules))}}
+    with shared.replay.recording():
+        shared.final = final_hidden(modules, prompts, hooks, attend)[:, -1]
+    return shared
+
+
+def run_branches(
+    shared: Shared,
+    start: int,
+    entering: Sequence[int],
+    edits: Mapping[tuple[str, int], BranchEdit],
+) -> Float[Tensor, "batch branch d_model"]:
+    """The stream behind the final norm at the last token of every branch.
+
+    Args:
+        start: position at which all these branches part from the prompt.
+        entering: the layer at which each branch enters, ascending.
+        edits: by (component, layer), over all branches that have entered by that layer, in their order.
+    """
+    modules, batch = shared.modules, len(shared.prompts)
+    width = shared.prompts.length - start
+    positions = torch.arange(start, shared.prompts.length, device=shared.keys[0].device)
+    first = start - shared.start
+    attend = BranchAttention(shared, start, width, edits)
+
+    def flat(edit: BranchEdit) -> Callback:
+        return lambda x: edit(x.unflatten(1, (-1, width))).flatten(1, 2)  # type: ignore[no-untyped-call]
+
+    outside = {site: flat(edit) for site, edit in edits.items() if site[0] not in ("q", "k", "v", "pattern")}
+    rows: Tensor | None = None
+    with attached(modules, outside, attend):
+        for layer in range(entering[0], len(modules)):
+            n = entering.count(layer)
+            if n:
+                new = shared.stream[layer][:, first:].repeat(1, n, 1)
+                rows = new if rows is None else torch.cat([rows, new], dim=1)
+            assert rows is not None
+            rows = shared.replay.layer(layer, rows, positions.repeat(rows.shape[1] // width))
+    assert rows is not None
+    last: Tensor = modules.final_norm(rows.view(batch, -1, width, rows.shape[-1])[:, :, -1])
+    return last
+
+
+@dataclass(frozen=True)
+class BranchAttention:
+    """Attention of branches [batch, branch * pos] over the shared prefix and their own rows."""
+
+    shared: Shared
+    start: int
+    width: int
+    edits: Mapping[tuple[str, int], BranchEdit]
+
+    def __call__(self, call: AttentionCall) -> Float[Tensor, "batch row head d_head"]:
+        query, key, value = (
+            self._edited(name, call.layer, x) for name, x in (("q", call.query), ("k", call.key), ("v", call.value))
+        )
+        first = 0 if call.window is None else max(0, self.start + 1 - call.window)
+        prefix_key = self.shared.keys[call.layer][:, :, first : self.start]
+        prefix_value = self.shared.values[call.layer][:, :, first : self.start]
+        batch, n_heads, rows, d_head = query.shape
+        groups, width, prefix = key.shape[1], self.width, prefix_key.shape[2]
+        branches = rows // width
+        queries = query.reshape(batch, groups, -1, d_head) * call.scale
+        own_queries = queries.view(batch, groups, -1, branches, width, d_head)
+        own_keys = key.reshape(batch, groups, 1, branches, width, d_head)
+        own_values = value.reshape(batch, groups, 1, branches, width, d_head)
+        scores = queries.new_empty(*own_queries.shape[:-1], prefix + width)
+        if prefix:
+            scores[..., :prefix] = (queries @ prefix_key.mT).view(*own_queries.shape[:-1], prefix)
+        if width == 1:
+            scores[..., prefix:] = (own_queries * own_keys).sum(dim=-1, keepdim=True)
+        else:
+            scores[..., prefix:] = own_queries @ own_keys.mT
+        scores = soft_capped(scores, call.softcap)
+        self._mask(scores, first, call.window)
+        pattern = scores.softmax(dim=-1, dtype=torch.float32).to(value.dtype)
+        if ("pattern", call.layer) in self.edits:
+            pattern = self._pattern(pattern, call.layer, first, n_heads)
+        own = pattern[..., prefix:]
+        z = own * own_values if width == 1 else own @ own_values
+        if prefix:
+            z = z + (pattern[..., :prefix].reshape(batch, groups, -1, prefix) @ prefix_value).view_as(z)
+        return z.reshape(batch, n_heads, rows, d_head).transpose(1, 2)
+
+    def _edited(self, name: str, layer: int, x: Tensor) -> Tensor:
+        edit = self.edits.get((name, layer))
+        if edit is None:
+            return x
+        apart = x.transpose(1, 2).unflatten(1, (-1, self.width))  # type: ignore[no-untyped-call]
+        return edit(apart).flatten(1, 2).transpose(1, 2)
+
+    def _pattern(self, pattern: Tensor, layer: int, first: int, n_heads: int) -> Tensor:
+        """Edit the pattern, shown as [batch, branch, query, head, key] with all keys of the prompt."""
+        batch, groups, per_group, branches, width, seen = pattern.shape
+        whole = pattern.new_zeros(batch, branches, width, n_heads, self.shared.prompts.length)
+        whole[..., first:] = pattern.permute(0, 3, 4, 1, 2, 5).reshape(batch, branches, width, n_heads, seen)
+        edited = self.edits["pattern", layer](whole)[..., first:]
+        return edited.view(batch, branches, width, groups, per_group, seen).permute(0, 3, 4, 1, 2, 5)
+
+    def _mask(self, scores: Tensor, first: int, window: int | None) -> None:
+        """-inf where a row must not look: at later rows of its branch, beyond a window, at padding."""
+        length = self.shared.prompts.length
+        keys = torch.arange(first, length, device=scores.device)
+        queries = torch.arange(self.start, length, device=scores.device)[:, None]
+        if self.width > 1:
+            hidden = keys > queries
+            if window is not None:
+                hidden |= keys <= queries - window
+            scores.masked_fill_(hidden, -torch.inf)
+        valid = self.shared.prompts.valid
+        if valid is not None:
+            unseen = ~valid[:, None, first:] & (keys != queries)
+            scores.masked_fill_(unseen[:, None, None, None], -torch.inf)

@@ -1,0 +1,221 @@
+"""Sweeps: the effect of one edit, at every layer, head and position that is asked for.
+
+    value[prompt, cell] = metric(logits of the run in which the activation at `cell` is edited)
+
+A sweep names the component and the axes along which cells vary. Cells that share their first edited position are
+branches of one pass (see `branching`); `method="oracle"` runs one ordinary forward pass a cell with plain hooks
+instead, which is what every cell's value means. Cells before the first position at which an edit's source differs from
+the prompt cannot change anything: they get the clean value without work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from interventions.branching import Shared, run_branches, run_shared
+from interventions.edits import Edit
+from interventions.hooks import HEADS, Modules
+from interventions.metrics import Metric, evaluate
+from interventions.network import final_hidden, inference
+from interventions.prompts import Prompts
+from interventions.results import SweepResult
+from interventions.sources import Edited, first_difference, prepare
+
+Axis = Literal["layer", "head", "position"]
+Progress = Callable[[int, int], None]
+BUDGET = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One edit of a sweep: `heads` and `positions` are what is edited together; positions from the start, padded."""
+
+    index: int
+    layer: int
+    heads: tuple[int, ...]
+    positions: tuple[int, ...]
+
+
+def sweep(
+    network: nn.Module,
+    prompts: Prompts,
+    edit: Edit,
+    metric: Metric,
+    *,
+    component: str,
+    over: Sequence[Axis],
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+    positions: Sequence[int] | None = (-1,),
+    method: Literal["branches", "oracle"] = "branches",
+    batch_size: int | None = None,
+    budget: int = BUDGET,
+    progress: Progress = lambda done, total: None,
+) -> SweepResult:
+    """Edit every cell alone and measure.
+
+    Args:
+        component: what is edited: one of `hooks.COMPONENTS`.
+        over: the axes of the result. Heads or positions that are not among them are edited together.
+        layers, heads: which of them; all by default. For k and v, heads count the key-value heads.
+        positions: which, counted from the end (-1 is the last token); None for all.
+        method: "oracle" runs one ordinary forward pass a cell.
+        batch_size: prompts at a time; all by default.
+        budget: bytes that the branches of one pass may take, about.
+        progress: called with the cells done and the cells in all.
+
+    Raises:
+        ValueError: a layer, head or position that does not exist, an axis that the component does not have, an edit
+            that does not fit the prompts.
+    """
+    modules = Modules(network)
+    plan = Plan.of(modules, prompts, component, over, layers, heads, positions)
+    with inference(network):
+        values, clean = [], []
+        for start in range(0, len(prompts), batch_size or len(prompts)):
+            rows = slice(start, min(len(prompts), start + (batch_size or len(prompts))))
+            part, part_clean = _sweep_rows(modules, prompts, rows, edit, metric, plan, method, budget, progress)
+            values.append(part)
+            clean.append(part_clean)
+    return SweepResult(
+        values=torch.cat(values).view(len(prompts), *plan.shape),
+        clean=torch.cat(clean),
+        axes=tuple(over),
+        coordinates=plan.coordinates,
+        component=component,
+        metric=metric.name,
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells of a sweep, in the order of the result."""
+
+    component: str
+    cells: tuple[Cell, ...]
+    shape: tuple[int, ...]
+    coordinates: dict[str, tuple[int, ...]]
+    length: int
+
+    @classmethod
+    def of(
+        cls,
+        modules: Modules,
+        prompts: Prompts,
+        component: str,
+        over: Sequence[Axis],
+        layers: Sequence[int] | None,
+        heads: Sequence[int] | None,
+        positions: Sequence[int] | None,
+    ) -> Plan:
+        """Raises ValueError for what does not exist."""
+        in_heads = component in HEADS
+        known = ("layer", "position", "head") if in_heads else ("layer", "position")
+        if unknown := set(over).difference(known):
+            raise ValueError(f"{component} has no axis {unknown.pop()!r}: expected {', '.join(known)}")
+        n_heads = modules.n_kv_heads if component in ("k", "v") else modules.n_heads
+        length, shortest = prompts.length, prompts.shortest
+        of_layers = tuple(range(len(modules)) if layers is None else layers)
+        of_heads = tuple(range(n_heads) if heads is None else heads) if in_heads else ()
+        of_positions = tuple(range(-length, 0) if positions is None else positions)
+        for layer in of_layers:
+            modules.check(component, layer)
+        for head in of_heads:
+            if not 0 <= head < n_heads:
+                raise ValueError(f"head {head} does not exist: {component} has heads 0 to {n_heads - 1}")
+        for position in of_positions:
+            if not -length <= position < 0 or (positions is not None and position < -shortest):
+                raise ValueError(
+                    f"position {position} is not in every prompt: expected -{shortest} to -1, counted from the end"
+                )
+        axes = {"layer": of_layers, "head": of_heads, "position": of_positions}
+        grid = torch.cartesian_prod(*(torch.arange(len(axes[axis])) for axis in over)).view(-1, len(over)).tolist()
+        cells = []
+        for index, places in enumerate(grid):
+            at = {axis: axes[axis][place] for axis, place in zip(over, places, strict=True)}
+            if "layer" not in at and len(of_layers) != 1:
+                raise ValueError(f"{len(of_layers)} layers without an axis 'layer': expected one; name it in `over`")
+            cells.append(
+                Cell(
+                    index,
+                    at.get("layer", of_layers[0]),
+                    (at["head"],) if "head" in at else of_heads,
+                    tuple(p + length for p in ((at["position"],) if "position" in at else of_positions)),
+                )
+            )
+        coordinates: dict[str, tuple[int, ...]] = {axis: axes[axis] for axis in over}
+        return cls(component, tuple(cells), tuple(len(axes[axis]) for axis in over), coordinates, length)
+
+    def by_start(self, first: int) -> dict[int, list[Cell]]:
+        """Cells by the position at which their branches part, those alone that can differ (at `first` or after)."""
+        groups: dict[int, list[Cell]] = {}
+        for cell in self.cells:
+            effective = [position for position in cell.positions if position >= first]
+            if effective:
+                groups.setdefault(min(effective), []).append(cell)
+        return {start: sorted(group, key=lambda cell: cell.layer) for start, group in sorted(groups.items())}
+
+
+def _sweep_rows(
+    modules: Modules,
+    prompts: Prompts,
+    rows: slice,
+    edit: Edit,
+    metric: Metric,
+    plan: Plan,
+    method: str,
+    budget: int,
+    progress: Progress,
+) -> tuple[Float[Tensor, "batch cell"], Float[Tensor, " batch"]]:
+    """All cells for some of the prompts."""
+    mine = prompts.rows(rows)
+    layers = sorted({cell.layer for cell in plan.cells})
+    edited = prepare(modules, mine, rows, len(prompts), edit, plan.component, layers)
+    groups = plan.by_start(first_difference(mine, rows, edit))
+    shared = run_shared(modules, mine, start=min(groups, default=plan.length - 1))
+    clean = evaluate(metric, modules, shared.last[:, None], shared.last, rows, budget=budget)
+    values = clean.repeat(1, len(plan.cells))
+    done = len(plan.cells) - sum(map(len, groups.values()))
+    for start, cells in groups.items():
+        for chunk in _chunks(modules, cells, len(mine) * (plan.length - start), plan.length, budget):
+            if method == "oracle":
+                hidden = torch.stack([_one_forward(modules, mine, plan.component, cell, edited) for cell in chunk], 1)
+            else:
+                hidden = _branches(shared, start, plan.component, chunk, edited)
+            measured = evaluate(metric, modules, hidden, shared.last, rows, budget=budget)
+            values[:, [cell.index for cell in chunk]] = measured
+            done += len(chunk)
+            progress(done, len(plan.cells))
+    return values, clean[:, 0]
+
+
+def _chunks(modules: Modules, cells: list[Cell], rows: int, length: int, budget: int) -> list[list[Cell]]:
+    """As many cells at once as the budget allows: the widest MLP layer and the attention scores count."""
+    each = 4 * rows * (modules.widest + modules.n_heads * length)
+    at_once = max(1, budget // each)
+    return [cells[first : first + at_once] for first in range(0, len(cells), at_once)]
+
+
+def _branches(
+    shared: Shared, start: int, component: str, cells: list[Cell], edited: Edited
+) -> Float[Tensor, "batch cell d_model"]:
+    """All cells, which part at `start`, as branches of one pass."""
+    edits = {}
+    for layer in sorted({cell.layer for cell in cells}):
+        mine = [(branch, cell) for branch, cell in enumerate(cells) if cell.layer == layer]
+        edits[component, layer] = edited.of_branches(mine, start, layer, component)
+    return run_branches(shared, start, [cell.layer for cell in cells], edits)
+
+
+def _one_forward(
+    modules: Modules, prompts: Prompts, component: str, cell: Cell, edited: Edited
+) -> Float[Tensor, "batch d_model"]:
+    """The cell's edit in one ordinary forward pass with plain hooks."""
+    hooks = {(component, cell.layer): edited.of_cell(cell, component)}
+    return final_hidden(modules, prompts, hooks)[:, -1]
