@@ -1,6 +1,7 @@
 """The benchmark `reprise bench circuits`: each primitive beside the straightforward version of the same numbers.
 
-Rows are (name, name of the row it is compared with, callable), on a random attention-only model of the shipped shape.
+Rows are (name, name of the row it is compared with, callable), on a random attention-only model of the shipped shape
+and (`bench_gpt2`) on a random GPT-2 small.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 import circuits
+from circuits import bench_gpt2
 
 Row = tuple[str, str | None, Callable[[], object]]
 DETECTORS = (
@@ -24,7 +26,7 @@ DETECTORS = (
 
 
 def rows(n: int = 32) -> tuple[Row, ...]:
-    """The rows, over `n` sequences of 127 tokens."""
+    """The rows, over `n` sequences of 127 tokens where they are of the shipped shape."""
     from transformer_lens.config import TransformerBridgeConfig
     from transformer_lens.model_bridge import TransformerBridge
 
@@ -64,4 +66,5 @@ def rows(n: int = 32) -> tuple[Row, ...]:
             at_once,
             lambda: circuits.next_token_log_probs(model, tokens),
         ),
+        *bench_gpt2.rows(),
     )
