@@ -50,10 +50,8 @@ def copying_heads_one_layer(results: Results) -> Measurement | None:
     return bootstrap(np.mean, copies, over="heads", seed=results.seed)
 
 
-def over_induction_heads(
-    stage: str, value: Callable[[Result, int, int], float], statistic: Callable[..., float | np.floating] = np.mean
-) -> Measure:
-    """A statistic of one value for each induction head, by layer and head, of all models with at least two layers."""
+def over_induction_heads(stage: str, value: Callable[[Result, int, int], float]) -> Measure:
+    """The mean of one value for each induction head, by layer and head, of all models with at least two layers."""
 
     def measure(results: Results) -> Measurement | None:
         values = [
@@ -63,7 +61,7 @@ def over_induction_heads(
         ]
         if len(values) < 2:
             return None
-        return bootstrap(statistic, np.array(values), over=HEADS, seed=results.seed)
+        return bootstrap(np.mean, np.array(values), over=HEADS, seed=results.seed)
 
     return measure
 
@@ -73,16 +71,9 @@ def composed(kind: str) -> Callable[[Result, int, int], float]:
 
     def value(result: Result, layer: int, head: int) -> float:
         earlier_layer, earlier = result.facts["previous"]
-        if earlier_layer >= layer:
-            return float("nan")
         return float(result[kind][earlier_layer, earlier, layer, head] / result.facts["chance"])
 
     return value
-
-
-def mean_of_defined(values: Array) -> float:
-    """Heads that are not after the previous-token head have no composition with it."""
-    return float(np.nanmean(values))
 
 
 def composes_first(result: Result, layer: int, head: int) -> float:
@@ -178,10 +169,10 @@ CLAIMS: dict[str, Measure] = {
         "copying", lambda result, layer, head: float(result["score"][layer, head] > COPYING)
     ),
     "skip-trigrams-act": skip_trigrams_act,
-    "k-composition": over_induction_heads("composition", composed("k"), mean_of_defined),
+    "k-composition": over_induction_heads("composition", composed("k")),
     "k-composition-first": over_induction_heads("composition", composes_first),
-    "q-composition": over_induction_heads("composition", composed("q"), mean_of_defined),
-    "v-composition": over_induction_heads("composition", composed("v"), mean_of_defined),
+    "q-composition": over_induction_heads("composition", composed("q")),
+    "v-composition": over_induction_heads("composition", composed("v")),
     "k-composition-diagonal": k_composition_diagonal,
     "score-parts": over_induction_heads("paths", largest_part_is_k_composition),
     "score-contrast": over_induction_heads("paths", previous_head_tells_keys_apart),

@@ -37,7 +37,8 @@ def heads(job: Job) -> Result:
     if n_layers > 1 and induction:
         last = max(layer for layer, _ in induction)
         layer, head = divmod(int(chosen["previous_token"][:last].argmax()), found["n_heads"])
-        found |= {"previous": [layer, head], "induction": induction}
+        # Below it there is nothing that it could compose with.
+        found |= {"previous": [layer, head], "induction": [pair for pair in induction if pair[0] > layer]}
     if prompts.has_shipped_tokenizer(job.model.location):
         shown = prompts.repeated_text()
         arrays["pattern"] = array(circuits.attention_patterns(model.bridge, shown)[:, 0])

@@ -165,7 +165,9 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelReference, ...]
 
     folder = tmp_path_factory.mktemp("models") / "gpt2-random"
     torch.manual_seed(0)
-    GPT2LMHeadModel(GPT2Config(n_layer=3, n_head=2, n_embd=16, vocab_size=300, n_positions=128)).save_pretrained(folder)
+    GPT2LMHeadModel(
+        GPT2Config(n_layer=3, n_head=2, n_embd=16, vocab_size=300, n_positions=128, bos_token_id=0)
+    ).save_pretrained(folder)
     return (ModelReference("gpt2-random", "folder", str(folder), "1" * 64),)
 
 
