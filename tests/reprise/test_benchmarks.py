@@ -36,6 +36,21 @@ def test_the_ratio_is_how_often_faster_than_the_baseline() -> None:
     assert 2.0 < fast.ratio <= 4.2
 
 
+def test_a_sampled_row_stands_for_all_of_its_work_and_rates_are_a_share_of_the_peak() -> None:
+    rows: tuple[Row, ...] = (
+        (benchmarks.PEAK, None, Sleeper(*[0.1] * 4), {"flops": 1e9}),
+        ("loop", None, Sleeper(*[0.1] * 4), {"sampled": 0.25, "flops": 0.5e9}),
+        ("ours", "loop", Sleeper(*[0.1] * 4)),
+    )
+    peak, loop, ours = measure(rows, repeats=3)
+    assert loop.sampled == 0.25
+    assert 0.4 <= loop.seconds < 0.6
+    assert 3.2 < ours.ratio < 4.8
+    assert peak.share_of_peak == 1.0
+    assert loop.share_of_peak == pytest.approx(0.5, rel=0.2)
+    assert ours.gflops is None
+
+
 def test_rows_are_timed_in_turn() -> None:
     called: list[str] = []
     rows: tuple[Row, ...] = (("a", None, lambda: called.append("a")), ("b", "a", lambda: called.append("b")))
@@ -61,6 +76,7 @@ def test_benchmarks_are_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmarks, "entry_points", lambda group: (entry,) if group == "reprise.benches" else ())
     monkeypatch.setattr(EntryPoint, "load", lambda self: lambda: [("row", None, lambda: None)])
     (row,) = benchmarks.run("toy", repeats=1)
-    assert msgspec.to_builtins(row).keys() == {"name", "seconds", "baseline", "ratio", "peak_mib", "repeats"}
+    fields = {"name", "seconds", "baseline", "ratio", "peak_mib", "repeats", "sampled", "gflops", "share_of_peak"}
+    assert msgspec.to_builtins(row).keys() == fields
     with pytest.raises(UserError, match="no benchmark 'other'; there are: toy"):
         benchmarks.run("other", repeats=1)

@@ -51,15 +51,18 @@ def rows() -> tuple[Row, ...]:
     """The rows, on 16 sequences of 128 tokens where tokens are needed."""
     weights = circuits.read_weights(gpt2())
     tokens = torch.randint(0, 50257, (16, 128), generator=torch.Generator().manual_seed(0))
-    copying, composed = "OV copying of 1 head, matrix multiplied out", "K-composition of all pairs, TransformerLens"
+    copying, composed = (
+        "OV copying of 1 head, matrix multiplied out",
+        "Q-, K- and V-composition of all pairs, TransformerLens",
+    )
     attribution = "attribution of 16 x 128 tokens, TransformerLens"
     return (
         (copying, None, straightforward_copying),
         ("OV copying of 1 head", copying, lambda: circuits.copying_accuracy_of_sum(weights, [HEAD])),
         (f"OV copying of all {N_HEADS} heads", None, lambda: circuits.copying_accuracy(weights)),
         (f"OV eigenvalues of all {N_HEADS} heads", None, lambda: circuits.ov_eigenvalues(weights)),
-        (composed, None, lambda: gpt2().all_composition_scores("K")),
-        ("K-, Q- and V-composition of all pairs", composed, lambda: circuits.composition_scores(weights)),
+        (composed, None, lambda: [gpt2().all_composition_scores(kind) for kind in "QKV"]),
+        ("Q-, K- and V-composition of all pairs", composed, lambda: circuits.composition_scores(weights)),
         (attribution, None, lambda: straightforward_attribution(tokens)),
         (
             "attribution of 16 x 128 tokens",

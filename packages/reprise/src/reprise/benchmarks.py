@@ -3,13 +3,17 @@
 A bench is a function that returns its rows as (name, name of the row it is compared with or None, callable). Seconds
 are the median of the repeats, taken round-robin over the rows so that a noisy moment hits all of them alike, after one
 untimed call each; memory is the peak that this first call adds to the resident set, sampled every millisecond.
+
+A fourth entry may say more of a row's work, in numbers: "sampled", the share of the work that the callable does where
+all of it would take too long (seconds are divided by it), and "flops", of the callable's own work. The rate of the row
+named `PEAK`, a plain matrix product, is what the rates of all others are a share of.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from statistics import median
 from typing import cast
@@ -18,12 +22,18 @@ import msgspec
 
 from reprise.errors import UserError
 
-Row = tuple[str, str | None, Callable[[], object]]
+Work = Mapping[str, float]
+Row = tuple[str, str | None, Callable[[], object]] | tuple[str, str | None, Callable[[], object], Work]
 Bench = Callable[[], Iterable[Row]]
+PEAK = "matmul peak"
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of `reprise bench --json`; the field names are a contract. `ratio` is baseline seconds / seconds."""
+    """One row of `reprise bench --json`; the field names are a contract.
+
+    `ratio` is baseline seconds / seconds; `sampled` the share of the work that was timed, the seconds being for all of
+    it; `gflops` a second and `share_of_peak` are there where a row says its FLOPs.
+    """
 
     name: str
     seconds: float
@@ -31,6 +41,9 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     ratio: float
     peak_mib: float
     repeats: int
+    sampled: float = 1.0
+    gflops: float | None = None
+    share_of_peak: float | None = None
 
 
 def find(name: str) -> Bench:
@@ -52,24 +65,31 @@ def run(name: str, repeats: int) -> tuple[Timing, ...]:
 
 def measure(rows: tuple[Row, ...], repeats: int) -> tuple[Timing, ...]:
     """Time the rows; see the module's docstring."""
-    peaks = {name: peak_mib(call) for name, _, call in rows}
-    seconds: dict[str, list[float]] = {name: [] for name, _, _ in rows}
+    calls = {row[0]: row[2] for row in rows}
+    work: dict[str, Work] = {row[0]: row[3] if len(row) == 4 else {} for row in rows}
+    peaks = {name: peak_mib(call) for name, call in calls.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
-        for name, _, call in rows:
+        for name, call in calls.items():
             started = time.perf_counter()
             call()
             seconds[name].append(time.perf_counter() - started)
-    medians = {name: median(values) for name, values in seconds.items()}
+    timed = {name: median(values) for name, values in seconds.items()}
+    whole = {name: value / work[name].get("sampled", 1.0) for name, value in timed.items()}
+    rates = {name: work[name]["flops"] / timed[name] / 1e9 for name in calls if "flops" in work[name]}
     return tuple(
         Timing(
-            name=name,
-            seconds=medians[name],
-            baseline=baseline,
-            ratio=medians[baseline or name] / medians[name],
-            peak_mib=peaks[name],
+            name=row[0],
+            seconds=whole[row[0]],
+            baseline=row[1],
+            ratio=whole[row[1] or row[0]] / whole[row[0]],
+            peak_mib=peaks[row[0]],
             repeats=repeats,
+            sampled=work[row[0]].get("sampled", 1.0),
+            gflops=rates.get(row[0]),
+            share_of_peak=rates[row[0]] / rates[PEAK] if row[0] in rates and PEAK in rates else None,
         )
-        for name, baseline, _ in rows
+        for row in rows
     )
 
 

@@ -115,12 +115,20 @@ def bench(
         return
     print_table(
         name,
-        ("name", "seconds", "compared with", "ratio", "peak MiB"),
+        ("name", "seconds", "timed share", "compared with", "ratio", "peak MiB", "of matmul peak"),
         (
-            (row.name, f"{row.seconds:.4f}", row.baseline or "-", f"{row.ratio:.2f}", f"{row.peak_mib:.1f}")
+            (
+                row.name,
+                f"{row.seconds:.4f}",
+                f"{row.sampled:.3g}",
+                row.baseline or "-",
+                f"{row.ratio:.2f}",
+                f"{row.peak_mib:.1f}",
+                "-" if row.share_of_peak is None else f"{row.share_of_peak:.0%}",
+            )
             for row in rows
         ),
-        numeric=("seconds", "ratio", "peak MiB"),
+        numeric=("seconds", "timed share", "ratio", "peak MiB", "of matmul peak"),
     )
 
 
