@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from circuits.diagonal import diagonal_in_top, diagonal_ranks, diagonal_share
+from circuits.diagonal import check_indices, diagonal_in_top, diagonal_ranks, diagonal_share
 from circuits.factored import factored
 
 module = import_module("circuits.diagonal")  # a function of that name may be exported by the package
@@ -30,17 +30,17 @@ def marked(n: int, inner: int, *, seed: int) -> Any:
     return factored(A, (A + 2 * noise).T)
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 64, 2048])
+@pytest.mark.parametrize("chunk", [3, 7, 64, 2048])
 def test_ranks_and_top_are_those_of_a_loop(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FIRST_BLOCK", 5)
-    m = marked(61, 6, seed=0)
+    m = marked(31, 6, seed=0)
     expected = ranks_by_loop(m.AB)
     assert len(set(expected)) > 8
     assert any((row == row[i]).sum() > 1 for i, row in enumerate(m.AB))  # exact ties
     assert diagonal_ranks(m, chunk=chunk).tolist() == expected
-    top = diagonal_in_top(m, (1, 3, 61), chunk=chunk)
+    top = diagonal_in_top(m, (1, 3, 31), chunk=chunk)
     assert top.tolist() == [[rank < 1, rank < 3, True] for rank in expected]
-    assert diagonal_share(m) == pytest.approx(sum(rank == 0 for rank in expected) / 61)
+    assert diagonal_share(m) == pytest.approx(sum(rank == 0 for rank in expected) / 31)
 
 
 def test_a_tie_does_not_count_against_the_diagonal() -> None:
@@ -130,3 +130,13 @@ def test_bad_input(m: tuple[Tensor, Tensor], arguments: dict[str, Any], message:
 def test_no_rows_have_no_share() -> None:
     with pytest.raises(ValueError, match="rows are empty: expected at least one row"):
         diagonal_share(marked(9, 2, seed=0), rows=torch.tensor([], dtype=torch.int64))
+
+
+def test_a_mask_is_no_vector_of_indices() -> None:
+    with pytest.raises(
+        ValueError, match=r"rows are torch\.bool of shape \(3,\): expected a vector of integers; turn a"
+    ):
+        check_indices("rows", torch.tensor([True, False, True]), 3)
+    with pytest.raises(ValueError, match=r"tokens are torch\.float32 of shape \(2,\): expected a vector of integers"):
+        check_indices("tokens", torch.ones(2), 3)
+    check_indices("rows", torch.tensor([2, 0]), 3)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from circuits.factored import corner, diagonal, factored, frobenius_norm, product, rows, svd, trace
+from circuits.factored import corner, diagonal_entries, factored, frobenius_norm, product, rows, svd, trace
 from circuits.weights import read_weights
 
 from .conftest import Case
@@ -107,7 +107,7 @@ def test_trace_is_cyclic_and_eigenvalues_are_those_of_b_a() -> None:
 
 def test_diagonal_rows_and_corner_are_entries_of_the_dense_matrix(m: Any) -> None:
     M = dense(m)
-    close(diagonal(m), M.diagonal(dim1=-2, dim2=-1))
+    close(diagonal_entries(m), M.diagonal(dim1=-2, dim2=-1))
     close(rows(m, [4, 0, 4]), M[..., [4, 0, 4], :])
     close(rows(m, torch.tensor([1])), M[..., [1], :])
     close(rows(m.T, [2]), M[..., :, [2]].mT)
@@ -149,7 +149,7 @@ def test_half_precision_factors_are_raised_to_float32(dtype: torch.dtype) -> Non
         (svd(m).S, torch.linalg.svdvals(M)[:4]),
         (frobenius_norm(m), torch.linalg.matrix_norm(M)),
         (trace(m), M.trace()),
-        (diagonal(m), M.diagonal()),
+        (diagonal_entries(m), M.diagonal()),
         (rows(m, [3]), M[[3]]),
         (corner(m, 2), M[:2, :2]),
         (product(m, m).AB, M @ M),

@@ -46,7 +46,7 @@ def same(ours: list[SkipTrigram], theirs: list[SkipTrigram]) -> None:
         assert one.ov == pytest.approx(other.ov, rel=1e-3)
 
 
-@pytest.mark.parametrize("chunk", [1, 4, 2048])
+@pytest.mark.parametrize("chunk", [3, 8, 2048])
 def test_the_strongest_of_all_triples(native: Case, chunk: int) -> None:
     weights = read_weights(native.bridge)
     for head in [(0, 0), (2, 1)]:
@@ -95,10 +95,6 @@ def test_bad_input(case: Case, native: Case) -> None:
         ({"tokens": torch.tensor([1, 29])}, "tokens hold 29: expected 0 to 28"),
         ({"tokens": torch.tensor([3])}, "1 tokens, 1 of them different: expected at least 2, each given once"),
         ({"tokens": torch.tensor([3, 4, 3])}, "3 tokens, 2 of them different: expected at least 2, each given once"),
-        (
-            {"tokens": torch.ones(29, dtype=torch.bool)},
-            r"tokens are torch\.bool of shape \(29,\): expected a vector of",
-        ),
     ]:
         with pytest.raises(ValueError, match=message):
             top_skip_trigrams(weights, (0, 0), **bad)  # type: ignore[arg-type]

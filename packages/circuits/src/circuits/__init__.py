@@ -46,7 +46,18 @@ from circuits.detectors import (
     previous_token_scores,
 )
 from circuits.diagonal import diagonal_in_top, diagonal_ranks, diagonal_share
-from circuits.factored import SVD, FactoredMatrix, corner, diagonal, factored, frobenius_norm, product, rows, svd, trace
+from circuits.factored import (
+    SVD,
+    FactoredMatrix,
+    corner,
+    diagonal_entries,
+    factored,
+    frobenius_norm,
+    product,
+    rows,
+    svd,
+    trace,
+)
 from circuits.head_circuits import (
     effective_embedding,
     full_ov_circuit,
@@ -104,7 +115,7 @@ __all__ = [
     "current_token_scores",
     "curved_data",
     "decompose_attention_scores",
-    "diagonal",
+    "diagonal_entries",
     "diagonal_in_top",
     "diagonal_ranks",
     "diagonal_share",

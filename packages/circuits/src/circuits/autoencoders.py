@@ -93,7 +93,7 @@ def fit_autoencoder(
             loss = reconstruction_error(autoencoder(batch), batch) / (d * scale**2)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            pass
+            optimizer.step()
     autoencoder.eval().requires_grad_(False)
     return autoencoder
 

@@ -4,14 +4,14 @@
     accuracy at k = share of tokens t with fewer than k entries of row t above M[t, t]
     score = sum_i Re(lambda_i) / sum_i |lambda_i|   between -1 and 1, lambda_i the eigenvalues of M
 
-(Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits", "Copying / Primitive In-context Learning" and "Summarizing
-OV/QK Matrices"; vectors stand on the left here.) The nonzero eigenvalues of M = (W_E W_V) (W_O W_U) are those of the
-d_head x d_head matrix (W_O W_U) (W_E W_V) = W_O (W_U W_E) W_V, where W_U W_E, [d_model, d_model], is the same for all
-heads; nothing of d_vocab x d_vocab is formed, and all of this is exact. Positive eigenvalues mean that there are
-directions of tokens that raise themselves, not that any single token raises itself most: that is what the accuracy
-counts, which `circuits.diagonal` reads out of the factors. Scores are of the direct path, without biases and
-positions. The gain of a row by a positive factor, such as the norm's divisor, changes no rank; it does change
-eigenvalues: `normalised_embedding` as `embedding` puts the divisor of bare tokens in.
+(Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits", "Copying / Primitive In-context Learning" and
+"Summarizing OV/QK Matrices"; vectors stand on the left here.) The nonzero eigenvalues of M = (W_E W_V) (W_O W_U) are
+those of the d_head x d_head matrix (W_O W_U) (W_E W_V) = W_O (W_U W_E) W_V, where W_U W_E, [d_model, d_model], is the
+same for all heads; nothing of d_vocab x d_vocab is formed, and all of this is exact. Positive eigenvalues mean that
+there are directions of tokens that raise themselves, not that any single token raises itself most: that is what the
+accuracy counts, which `circuits.diagonal` reads out of the factors. Both are of the direct path, without biases and
+positions. Dividing a row by a positive number, such as the norm's divisor, changes no rank; it does change eigenvalues:
+`normalised_embedding` as `embedding` puts the divisors of bare tokens in.
 """
 
 from __future__ import annotations

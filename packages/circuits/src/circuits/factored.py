@@ -98,12 +98,12 @@ def trace(m: FactoredMatrix) -> Float[Tensor, "*batch"]:
     A, B = _factors(m)
     if A.shape[-2] != B.shape[-1]:
         raise ValueError(
-            f"the matrix has shape {tuple(m.shape)}: expected a square one for a trace; take its diagonal(m)"
+            f"the matrix has shape {tuple(m.shape)}: expected a square one for a trace; take its diagonal_entries(m)"
         )
     return (B @ A).diagonal(dim1=-2, dim2=-1).sum(-1)
 
 
-def diagonal(m: FactoredMatrix) -> Float[Tensor, "*batch diagonal"]:
+def diagonal_entries(m: FactoredMatrix) -> Float[Tensor, "*batch diagonal"]:
     """M_ii for i up to the smaller side of M."""
     A, B = _factors(m)
     length = min(A.shape[-2], B.shape[-1])

@@ -7,9 +7,9 @@ learned position embeddings the stream of the first layer is W_E[t] + W_pos[p], 
 token-token, token-position, position-token and position-position parts, and of what the biases add:
 `position_and_token_parts` is that sum, exact, with the divisors s of real tokens. The position-position part alone is
 read from the weights. It needs a divisor: W_pos never stands in the stream alone, so s is that of W_E[t] + W_pos[p],
-averaged over tokens and positions (`typical_scale`); with it and without the biases, patterns of positions alone are
-approximate, most of all b_Q W_K^T W_pos[k]^T, which depends on the key's position, is missing. Of heads above layer 0
-they describe the direct path of W_pos, at the divisor of the embeddings; their real divisor is larger. Rotary models
+averaged over tokens and positions (`typical_scale`). With it, and without the biases, patterns of positions alone are
+approximate; what is missing most is b_Q W_K^T W_pos[k]^T, which depends on the key's position. Of heads above layer 0
+they describe the direct path of W_pos at the divisor of the embeddings; the real one is usually larger. Rotary models
 have no position embeddings, and all functions here refuse them.
 """
 
