@@ -24,7 +24,7 @@ from torch import Tensor
 
 import circuits
 import interventions
-from interventions import Model
+from interventions import Model, Prompts, Site, Zero
 from reprise import Job, Result, Stage
 from reprise.models import ModelReference
 from zoo import catalogue
@@ -110,8 +110,7 @@ def ablation(job: Job) -> Result:
     model, trials = load(job), TRIALS[job.tier]
     text = prompts.text_windows(model, job.model.location, trials.joint_windows)
     few = spread(text, trials.head_windows)
-    how = circuits.ZeroAblation()
-    arrays = {"zero": array(circuits.ablation_scores_by_sequence(model.bridge, few, how, batch_size=BATCH))}
+    arrays = {"zero": cost_of_each_head(model, few)}
     scores = job.inputs.of("repeated")[job.model.name]["prefix_matching"].mean(axis=0)
     heads = induction_heads(scores)
     arrays["score"] = score_without(model, text, [])
@@ -134,8 +133,7 @@ def ablation_dynamics(job: Job) -> Result:
     rows: dict[str, list[Array]] = {"zero": [], "score": [], "score_without_induction": []}
     for done, _ in enumerate(along_training(model, job.model, steps)):
         job.progress(done, len(steps))
-        how = circuits.ZeroAblation()
-        rows["zero"].append(array(circuits.ablation_scores_by_sequence(model.bridge, few, how, batch_size=BATCH)))
+        rows["zero"].append(cost_of_each_head(model, few))
         rows["score"].append(score_without(model, text, []))
         rows["score_without_induction"].append(score_without(model, text, heads))
     arrays = {name: np.stack(values) for name, values in rows.items()}
@@ -173,11 +171,14 @@ def in_context_learning_score(model: Model, log_probs: Tensor) -> Tensor:
 
 def score_without(model: Model, text: Tensor, heads: list[tuple[int, int]]) -> Array:
     """The in-context learning score of every window with the heads' outputs set to zero."""
-    if heads:
-        log_probs = circuits.ablated_log_probs(model.bridge, text, heads, circuits.ZeroAblation(), batch_size=BATCH)
-    else:
-        log_probs = circuits.next_token_log_probs(model.bridge, text, batch_size=BATCH)
+    edits = {Site("z", layer, head=head): Zero() for layer, head in heads}
+    log_probs = interventions.next_token_log_probs(model.network, Prompts(text), edits=edits, batch_size=BATCH)
     return array(in_context_learning_score(model, log_probs))
+
+
+def cost_of_each_head(model: Model, text: Tensor) -> Array:
+    """Increase of every window's loss with each head's output set to zero, [window, layer, head]."""
+    return array(interventions.loss_sweep(model.network, Prompts(text), Zero(), batch_size=BATCH).effects)
 
 
 def spread(text: Tensor, n: int) -> Tensor:

@@ -11,6 +11,8 @@ from replications.transformer_circuits.models import INDUCTION, array, facts, is
 from replications.transformer_circuits.weight_stages import text
 
 import circuits
+import interventions
+from interventions import Prompts, Zero
 from reprise import Job, Result
 
 BATCH = 16
@@ -139,11 +141,10 @@ def attribution(job: Job) -> Result:
     tokens = prompts.repeated(model, job.model.location, SEQUENCES // 2, job.seed + 2)
     parts = circuits.logit_attribution(model.bridge, tokens, batch_size=BATCH)
     length = circuits.segment_length(tokens)
-    how = circuits.ZeroAblation()
     second = slice(tokens.shape[1] - length, None)
-    cost = circuits.ablation_scores_by_sequence(model.bridge, tokens, how, targets=second, batch_size=BATCH)
+    cost = interventions.loss_sweep(model.network, Prompts(tokens), Zero(), targets=second, batch_size=BATCH)
     return Result(
-        {"example": array(parts.values[0]), "mean": array(parts.values.mean(dim=0)), "ablation": array(cost)},
+        {"example": array(parts.values[0]), "mean": array(parts.values.mean(dim=0)), "ablation": array(cost.effects)},
         {**facts(model), "labels": list(parts.labels), "length": length},
     )
 

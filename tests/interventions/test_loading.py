@@ -13,6 +13,7 @@ from torch import Tensor
 
 import interventions
 from interventions import ModelError, loading
+from interventions.hooks import Modules
 from zoo.model import AttentionOnly
 
 
@@ -139,4 +140,26 @@ def test_an_architecture_without_a_bridge_is_named(tmp_path: Path) -> None:
 
     CTRLLMHeadModel(CTRLConfig(n_layer=1, n_head=2, n_embd=16, dff=16, vocab_size=50)).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="no bridge for CTRLLMHeadModel"):
-        interventions.load(tmp_path)
+        _ = interventions.load(tmp_path).bridge
+
+
+def test_networks_that_cannot_be_branched_load_and_are_refused_by_the_engine(tmp_path: Path) -> None:
+    import transformers
+
+    mamba = transformers.MambaConfig(hidden_size=16, num_hidden_layers=1, vocab_size=50, state_size=4)
+    transformers.MambaForCausalLM(mamba).save_pretrained(tmp_path)
+    state_space = interventions.load(tmp_path)
+    assert state_space.d_vocab == 50
+    with pytest.raises(ModelError, match=r"config of mamba has no max_position_embeddings"):
+        _ = state_space.n_ctx
+    t5 = transformers.T5Config(d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=4, vocab_size=50)
+    quantised = transformers.GPT2LMHeadModel(transformers.GPT2Config(n_layer=1, n_head=2, n_embd=16, vocab_size=50))
+    quantised.config.quantization_config = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    for network, expected in (
+        (state_space.network, "mamba: no such row"),
+        (transformers.T5ForConditionalGeneration(t5), "t5: expected a decoder, got an encoder-decoder"),
+        (quantised, "gpt2: quantised weights"),
+    ):
+        with pytest.raises(ModelError, match=expected) as caught:
+            Modules(network)
+        assert "\n" not in str(caught.value)

@@ -1,6 +1,64 @@
-"""Models for analysis: `load` turns a folder or a hub id into a TransformerLens bridge with its tokenizer."""
+"""Models for analysis, and interventions on them: activation patching at the cost of a forward pass.
 
+`load` gives a model with its views; `captured` and `edited` are for runs of one's own; `sweep` edits every layer, head
+and position in turn. Start at `interventions.branching` for how that costs no more than a pass or two.
+"""
+
+from interventions.architectures import ARCHITECTURES, Architecture
+from interventions.contexts import Site, captured, edited, values_of
+from interventions.edits import Add, Apply, Edit, Given, Mean, ProjectOut, Replace, Resample, Zero
 from interventions.errors import ModelError
+from interventions.hooks import COMPONENTS
 from interventions.loading import Model, Tokenizer, load, set_weights
+from interventions.losses import loss_sweep, next_token_log_probs
+from interventions.metrics import (
+    Metric,
+    custom,
+    kl_to_clean,
+    log_probability,
+    logit_difference,
+    probability,
+    rank,
+    token_logit,
+)
+from interventions.prompts import Prompts, as_prompts
+from interventions.results import SweepResult
+from interventions.sweeps import sweep
 
-__all__ = ["Model", "ModelError", "Tokenizer", "load", "set_weights"]
+__all__ = [
+    "ARCHITECTURES",
+    "COMPONENTS",
+    "Add",
+    "Apply",
+    "Architecture",
+    "Edit",
+    "Given",
+    "Mean",
+    "Metric",
+    "Model",
+    "ModelError",
+    "ProjectOut",
+    "Prompts",
+    "Replace",
+    "Resample",
+    "Site",
+    "SweepResult",
+    "Tokenizer",
+    "Zero",
+    "as_prompts",
+    "captured",
+    "custom",
+    "edited",
+    "kl_to_clean",
+    "load",
+    "log_probability",
+    "logit_difference",
+    "loss_sweep",
+    "next_token_log_probs",
+    "probability",
+    "rank",
+    "set_weights",
+    "sweep",
+    "token_logit",
+    "values_of",
+]

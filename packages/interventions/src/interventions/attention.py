@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -39,13 +38,14 @@ class AttentionCall:
     window: int | None
 
 
+@runtime_checkable
 class Attend(Protocol):
     """From a call to z, [batch, query, head, d_head]."""
 
     def __call__(self, call: AttentionCall) -> Tensor: ...
 
 
-_ATTEND: ContextVar[Attend] = ContextVar("attend")
+_ATTEND = "_reprise_attend"  # the attribute by which an attention module knows its `Attend` inside a context
 
 
 def _attention(
@@ -63,7 +63,8 @@ def _attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     layer: Any = module.layer_idx
     call = AttentionCall(int(layer), query, key, value, attention_mask, scale, softcap, sliding_window)
-    return _ATTEND.get()(call), None
+    attend: Attend = getattr(module, _ATTEND)
+    return attend(call), None
 
 
 def _register() -> None:
@@ -77,24 +78,31 @@ def _register() -> None:
 
 @contextmanager
 def attending(network: nn.Module, modules: list[nn.Module], attend: Attend) -> Iterator[None]:
-    """Inside, every attention of the network (`modules`, layer by layer) is computed by `attend`."""
+    """Inside, every attention of the network (`modules`, layer by layer) is computed by `attend`.
+
+    Raises:
+        RuntimeError: the network is in such a context already, whose edits this one would drop.
+    """
     _register()
     config: Any = network.config
     before = config._attn_implementation
-    replaced: list[Any] = []
-    token = _ATTEND.set(attend)
+    if before == NAME:
+        raise RuntimeError(
+            "the network's attention is already replaced by another context: expected one context for q, k, v and "
+            "patterns; pass all sites to one `captured` or `edited`, and run sweeps outside of them"
+        )
     try:
         config._attn_implementation = NAME
         for module in modules:
+            module.__dict__[_ATTEND] = attend
             if hasattr(module, "_attn"):
-                replaced.append(module)
-                replaced[-1]._attn = _gptj(module)
+                module.__dict__["_attn"] = _gptj(module)
         yield
     finally:
-        for module in replaced:
-            del module._attn
+        for module in modules:
+            module.__dict__.pop(_ATTEND, None)
+            module.__dict__.pop("_attn", None)
         config._attn_implementation = before
-        _ATTEND.reset(token)
 
 
 def _gptj(module: Any) -> Callable[..., tuple[Tensor, None]]:

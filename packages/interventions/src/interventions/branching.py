@@ -40,13 +40,13 @@ class Shared:
     keys: list[Float[Tensor, "batch kv_head pos d_head"]] = field(default_factory=list)
     values: list[Float[Tensor, "batch kv_head pos d_head"]] = field(default_factory=list)
     stream: list[Float[Tensor, "batch kept d_model"]] = field(default_factory=list)
-    final: Tensor | None = None
+    final: Tensor | None = None  # the clean stream behind the final norm, [batch, pos, d_model]
 
     @property
     def last(self) -> Float[Tensor, "batch d_model"]:
         """The clean stream behind the final norm, at the last token."""
         assert self.final is not None
-        return self.final
+        return self.final[:, -1]
 
 
 def run_shared(
@@ -80,7 +80,7 @@ def run_shared(
 
     hooks = {**callbacks, **{("resid_pre", layer): keep(layer) for layer in range(len(modules))}}
     with shared.replay.recording():
-        shared.final = final_hidden(modules, prompts, hooks, attend)[:, -1]
+        shared.final = final_hidden(modules, prompts, hooks, attend)
     return shared
 
 
@@ -90,7 +90,18 @@ def run_branches(
     entering: Sequence[int],
     edits: Mapping[tuple[str, int], BranchEdit],
 ) -> Float[Tensor, "batch branch d_model"]:
-    """The stream behind the final norm at the last token of every branch.
+    """The stream behind the final norm at the last token of every branch; see `run_branch_rows`."""
+    last: Tensor = shared.modules.final_norm(run_branch_rows(shared, start, entering, edits)[:, :, -1])
+    return last
+
+
+def run_branch_rows(
+    shared: Shared,
+    start: int,
+    entering: Sequence[int],
+    edits: Mapping[tuple[str, int], BranchEdit],
+) -> Float[Tensor, "batch branch pos d_model"]:
+    """The stream behind the last layer, at every position of every branch from `start` on.
 
     Args:
         start: position at which all these branches part from the prompt.
@@ -117,8 +128,7 @@ def run_branches(
             assert rows is not None
             rows = shared.replay.layer(layer, rows, positions.repeat(rows.shape[1] // width))
     assert rows is not None
-    last: Tensor = modules.final_norm(rows.view(batch, -1, width, rows.shape[-1])[:, :, -1])
-    return last
+    return rows.view(batch, -1, width, rows.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -134,7 +144,9 @@ class BranchAttention:
         query, key, value = (
             self._edited(name, call.layer, x) for name, x in (("q", call.query), ("k", call.key), ("v", call.value))
         )
-        first = 0 if call.window is None else max(0, self.start + 1 - call.window)
+        # An edited pattern may look beyond the window.
+        window = None if ("pattern", call.layer) in self.edits else call.window
+        first = 0 if window is None else max(0, self.start + 1 - window)
         prefix_key = self.shared.keys[call.layer][:, :, first : self.start]
         prefix_value = self.shared.values[call.layer][:, :, first : self.start]
         batch, n_heads, rows, d_head = query.shape
@@ -182,7 +194,7 @@ class BranchAttention:
         length = self.shared.prompts.length
         keys = torch.arange(first, length, device=scores.device)
         queries = torch.arange(self.start, length, device=scores.device)[:, None]
-        if self.width > 1:
+        if self.width > 1 or window is not None:
             hidden = keys > queries
             if window is not None:
                 hidden |= keys <= queries - window

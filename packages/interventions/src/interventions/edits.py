@@ -8,7 +8,10 @@
     ProjectOut(basis)  x without its part in the span of the vectors
     Apply(function)    any function of the activation
 
-The first four are known before the edited pass: a tensor for each (component, layer), [batch or 1, pos or 1, ...].
+    Given(values)      activations that are at hand, by layer
+
+Replace, Zero, Mean, Resample and Given do not depend on the activation that they replace. A pattern is replaced as it
+is: an edited row need not sum to 1, and may look where the model's own mask would not let it.
 """
 
 from __future__ import annotations
@@ -25,14 +28,17 @@ from interventions.prompts import Prompts
 
 @dataclass(frozen=True)
 class Replace:
-    """The activation of `by` at the same site and position, counted from the end; a prompt for each, or one for all."""
+    """The activation of `by` at the same site and position, counted from the end; a prompt for each, or one for all.
+
+    Every edited position must be a real token of the source prompt wherever it is one of the prompt.
+    """
 
     by: Prompts
 
 
 @dataclass(frozen=True)
 class Given:
-    """Given activations by layer, [batch or 1, pos or 1, ...] as `hooks` shows the component."""
+    """Given activations by layer, [prompt or 1, pos or 1, ...] as `hooks` shows the component."""
 
     values: dict[int, Tensor]
 
@@ -44,7 +50,10 @@ class Zero:
 
 @dataclass(frozen=True)
 class Mean:
-    """The mean over prompts of the activation; at every position its own, or with `pooled` one over all positions."""
+    """The mean over prompts of the activation; at every position its own, or with `pooled` one over all positions.
+
+    Positions count from the end; those that are edited must be real tokens of all prompts of `over`.
+    """
 
     over: Prompts
     pooled: bool = False
@@ -74,7 +83,10 @@ class ProjectOut:
 
 @dataclass(frozen=True)
 class Apply:
-    """function(x), of the same shape; sees [batch, n, ...], n sites or positions at once."""
+    """function(x), of the same shape; sees [batch, n, d], n edited places (positions and heads of any cells) at once.
+
+    The n places must be treated alike and apart: which of them come together depends on the sweep's budget.
+    """
 
     function: Callable[[Tensor], Tensor]
 
@@ -92,10 +104,17 @@ def as_function(edit: Add | ProjectOut | Apply | Zero) -> Callable[[Tensor], Ten
         case Add(vector):
             return lambda x: x + vector.to(x)
         case ProjectOut(vectors):
-            basis = torch.linalg.qr(vectors.double().mT).Q
+            basis = _span(vectors)
             return lambda x: x - (x.double() @ basis.to(x.device) @ basis.mT.to(x.device)).to(x)
         case Apply(function):
             return function
+
+
+def _span(vectors: Float[Tensor, "k d"]) -> Float[Tensor, "d rank"]:
+    """An orthonormal basis of the span of the rows, also where they depend on each other."""
+    _, sizes, directions = torch.linalg.svd(vectors.double(), full_matrices=False)
+    basis: Tensor = directions[sizes > sizes.max() * max(vectors.shape) * torch.finfo(torch.float32).eps].mT
+    return basis
 
 
 def derangement(n: int, *, seed: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Loading a model for analysis: a folder or a hub id becomes a TransformerLens bridge and its tokenizer.
+"""Loading a model for analysis: a folder or a hub id becomes a network, its tokenizer, and views of the same weights.
 
 Nothing is folded or centred: logits are those of the model as it was trained. A local folder needs no network.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 import socket
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -20,6 +22,9 @@ from interventions.errors import ModelError
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
+    from transformers import PreTrainedModel
+
+    from interventions.views import BridgeView
 
 
 @runtime_checkable
@@ -33,31 +38,70 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded model; `tokenizer` is None where there is none, `bos` where no token starts a sequence."""
+    """A loaded model; `tokenizer` is None where there is none, `bos` where no token starts a sequence.
+
+    `network` is a Hugging Face model (or `attention_only.AttentionOnlyNetwork`). `bridge` and `nnsight` are made when
+    they are first asked for, over the same tensors (see `views`).
+    """
 
     name: str
-    bridge: TransformerBridge
+    network: PreTrainedModel
     tokenizer: Tokenizer | None
     bos: int | None
 
     @property
+    def bridge(self) -> TransformerBridge:
+        """The network as a TransformerLens bridge.
+
+        Raises:
+            ModelError: TransformerLens has none for this architecture.
+        """
+        self._bridge_view.refresh()
+        return self._bridge_view.bridge
+
+    @cached_property
+    def nnsight(self) -> Any:
+        """The network as an nnsight model; needs the optional nnsight.
+
+        Raises:
+            ModelError: nnsight is not installed.
+        """
+        from interventions.views import nnsight_view
+
+        raw = self.tokenizer.transformers if isinstance(self.tokenizer, _Words) else None
+        return nnsight_view(self.network, raw, self.name)
+
+    @property
     def n_ctx(self) -> int:
-        return int(self.bridge.cfg.n_ctx)
+        """The longest sequence that the model was made for, in tokens."""
+        return self._size("max_position_embeddings")
 
     @property
     def d_vocab(self) -> int:
-        return int(self.bridge.cfg.d_vocab)
+        return self._size("vocab_size")
+
+    @cached_property
+    def _bridge_view(self) -> BridgeView:
+        from interventions.views import bridge_view
+
+        return bridge_view(self.network, self.name)
+
+    def _size(self, name: str) -> int:
+        config = self.network.config
+        size = getattr(config.get_text_config(), name, None)
+        if size is None:
+            raise ModelError(f"{self.name}: the config of {config.model_type} has no {name}; pass a length of your own")
+        return int(size)
 
 
 def load(path_or_id: str | Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Model:
-    """Load a model folder, or a model of the Hugging Face hub by its id.
+    """Load a model folder (this project's own, hashes checked, or Hugging Face's), or a hub model by its id.
 
-    Folders are this project's own (attention-only, hashes checked) or Hugging Face's. For an id, `owner/model@revision`
-    chooses a revision.
+    For an id, `owner/model@revision` chooses a revision.
 
     Raises:
         ModelError: one line, for a folder without config or weights, a file whose hash is not the card's, weights that
-            do not fit the config, an unknown architecture, or an id that cannot be fetched.
+            do not fit the config, or an id that cannot be fetched.
     """
     folder = Path(path_or_id).expanduser()
     if not folder.is_dir():
@@ -70,58 +114,76 @@ def load(path_or_id: str | Path, *, device: str = "cpu", dtype: torch.dtype = to
     return _load_hugging_face(folder.name, str(folder), device, dtype)
 
 
-def set_weights(model: Model, state: dict[str, Tensor]) -> None:
+def set_weights(model: Model, state: Mapping[str, Tensor]) -> None:
     """Put other weights of the same architecture into a model, for example those of an earlier checkpoint.
+
+    They are written in place, so that all views have them. Names are those of the bridge's or of the network's
+    state_dict (a tied weight once is enough); after an error the model is as it was.
 
     Raises:
         ModelError: if names or shapes differ.
     """
-    reference = next(iter(model.bridge.parameters()))
-    state = {name: tensor.to(device=reference.device, dtype=reference.dtype) for name, tensor in state.items()}
-    try:
-        model.bridge.load_state_dict(state)
-    except RuntimeError as error:
-        raise ModelError(f"{model.name}: weights do not fit ({' '.join(str(error).split())[:200]})") from error
+    from interventions.attention_only import from_bridge
+
+    attention_only = model.network.config.model_type == folders.ATTENTION_ONLY
+    state = from_bridge(state) if attention_only else state
+    direct = attention_only or state.keys() <= model.network.state_dict().keys()
+    expected: dict[str, Tensor] = (model.network if direct else model.bridge).state_dict()
+    # Checked before anything is written: load_state_dict itself would leave the model half changed.
+    given = {expected[name].data_ptr() for name in state.keys() & expected.keys()}
+    missing = [name for name, tensor in expected.items() if name not in state and tensor.data_ptr() not in given]
+    if unlike := missing or sorted(state.keys() - expected.keys()):
+        what = "missing" if missing else "unexpected"
+        raise ModelError(f"{model.name}: weights do not fit ({len(unlike)} {what} names, such as {unlike[0]})")
+    for name, tensor in state.items():
+        if tensor.shape != expected[name].shape:
+            raise ModelError(
+                f"{model.name}: weights do not fit ({name}: expected shape {tuple(expected[name].shape)}, got shape "
+                f"{tuple(tensor.shape)}); pass those of a model with the same config"
+            )
+    with torch.no_grad():
+        for name, tensor in state.items():
+            expected[name].copy_(tensor)
+    if not direct:
+        model._bridge_view.publish()
 
 
 def _load_attention_only(folder: Path, config: dict[str, Any], device: str, dtype: torch.dtype) -> Model:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
     from tokenizers import Tokenizer as FastTokenizer
-    from transformer_lens.config import TransformerBridgeConfig
-    from transformer_lens.model_bridge import TransformerBridge
 
-    shape_names = ("n_layers", "d_model", "n_heads", "d_head", "d_vocab", "n_ctx")
+    from interventions.attention_only import AttentionOnlyConfig, AttentionOnlyNetwork, from_bridge
+
+    names = ("n_layers", "d_model", "n_heads", "d_head", "d_vocab", "n_ctx")
     try:
-        shape = {name: int(config[name]) for name in shape_names}
+        n_layers, d_model, n_heads, d_head, d_vocab, n_ctx = (int(config[name]) for name in names)
     except (KeyError, TypeError, ValueError) as error:
-        expected = ", ".join(shape_names)
-        raise ModelError(f"{folder / 'config.json'}: expected the integers {expected} ({error!r})") from error
-    bridge = TransformerBridge.boot_native(
-        TransformerBridgeConfig(
-            **shape,
-            attn_only=True,
-            act_fn="relu",
-            normalization_type="LN",
-            init_weights=False,
-            device=device,
-            dtype=dtype,
-        )
-    )
-    if next(bridge.parameters()).dtype != dtype:
-        bridge.to(dtype)
-    tokenizer_file = folder / "tokenizer.json"
-    tokenizer = _BytePairs(FastTokenizer.from_file(str(tokenizer_file))) if tokenizer_file.exists() else None
-    model = Model(folder.name, bridge.eval(), tokenizer, bos=0)
+        raise ModelError(f"{folder / 'config.json'}: expected the integers {', '.join(names)} ({error!r})") from error
     try:
-        set_weights(model, load_file(folder / "model.safetensors"))
+        state = load_file(folder / "model.safetensors", device=device)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{folder / 'model.safetensors'}: cannot be read ({error}); restore the file") from error
-    return model
+    shape = AttentionOnlyConfig(
+        num_hidden_layers=n_layers,
+        hidden_size=d_model,
+        num_attention_heads=n_heads,
+        head_dim=d_head,
+        vocab_size=d_vocab,
+        max_position_embeddings=n_ctx,
+    )
+    with torch.device("meta"):
+        network = AttentionOnlyNetwork._from_config(shape)
+    try:
+        network.load_state_dict(from_bridge({name: tensor.to(dtype) for name, tensor in state.items()}), assign=True)
+    except RuntimeError as error:
+        raise ModelError(f"{folder.name}: weights do not fit ({' '.join(str(error).split())[:200]})") from error
+    tokenizer_file = folder / "tokenizer.json"
+    tokenizer = _BytePairs(FastTokenizer.from_file(str(tokenizer_file))) if tokenizer_file.exists() else None
+    return Model(folder.name, network.eval(), tokenizer, bos=0)
 
 
 def _load_hugging_face(name: str, path_or_id: str, device: str, dtype: torch.dtype) -> Model:
-    from transformer_lens.model_bridge.sources import build_bridge_from_module
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     local = Path(path_or_id).is_dir()
@@ -132,27 +194,20 @@ def _load_hugging_face(name: str, path_or_id: str, device: str, dtype: torch.dty
         "local_files_only": local or not _hub_answers(),
     }
     try:
-        # TransformerLens reads attention patterns, which only the eager implementation computes.
-        network = AutoModelForCausalLM.from_pretrained(
-            identifier, dtype=dtype, attn_implementation="eager", use_safetensors=True, **options
-        )
+        network = AutoModelForCausalLM.from_pretrained(identifier, dtype=dtype, use_safetensors=True, **options)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
             f"{path_or_id}: expected a model folder, or the id of a hub model that is cached or can be fetched "
             f"({' '.join(str(error).split())[:160]})"
         ) from error
-    try:
-        bridge = build_bridge_from_module(network.to(device), type(network).__name__, hf_config=network.config)
-    except (ValueError, KeyError, NotImplementedError) as error:
-        kind = type(network).__name__
-        raise ModelError(f"{path_or_id}: TransformerLens has no bridge for {kind} ({error})") from error
+    network = network.to(device).eval()
     try:
         tokenizer = AutoTokenizer.from_pretrained(identifier, **options)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):  # TypeError: a vocabulary file that is not there
         tokenizer = None
     if not tokenizer or not tokenizer.vocab_size:  # a folder without tokenizer files gives an empty one
-        return Model(name, bridge.eval(), None, network.config.bos_token_id)
-    return Model(name, bridge.eval(), _Words(tokenizer), tokenizer.bos_token_id)
+        return Model(name, network, None, network.config.bos_token_id)
+    return Model(name, network, _Words(tokenizer), tokenizer.bos_token_id)
 
 
 def _hub_answers(timeout: float = 5.0) -> bool:
@@ -173,13 +228,13 @@ class _Words:
     """A transformers tokenizer with the two methods that this package promises: no special tokens are added."""
 
     def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
+        self.transformers = tokenizer
 
     def encode(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False, verbose=False))
+        return list(self.transformers.encode(text, add_special_tokens=False, verbose=False))
 
     def decode(self, tokens: list[int]) -> str:
-        return str(self._tokenizer.decode(tokens))
+        return str(self.transformers.decode(tokens))
 
 
 class _BytePairs:

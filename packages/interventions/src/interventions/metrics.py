@@ -29,58 +29,90 @@ class Metric:
     Args:
         name: for tables and axes.
         columns: tokens whose logits are needed, for each prompt; None for all.
-        measure: sees float32 logits and, for metrics of all tokens, the clean run's [batch, 1, d_vocab].
+        measure: sees float32 logits and a `Context`, both of the prompts that are being run.
+        tokens: a token for each prompt, which `measure` is given.
     """
 
     name: str
     columns: Int[Tensor, "batch column"] | None
-    measure: Callable[[Tensor, Tensor | None], Tensor]
+    measure: Callable[[Tensor, Context], Tensor]
+    tokens: Int[Tensor, " batch"] | None = None
+
+    def check(self, n: int) -> None:
+        """Refuse a metric that is for another number of prompts.
+
+        Raises:
+            ValueError: saying for how many.
+        """
+        for given in (self.columns, self.tokens):
+            if given is not None and len(given) != n:
+                raise ValueError(
+                    f"metric {self.name!r} has tokens for {len(given)} prompts: expected {n}, one for each prompt"
+                )
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a metric of all tokens may ask for besides the logits: the clean run's logits and the metric's tokens."""
+
+    clean: Float[Tensor, "batch 1 d_vocab"] | None = None
+    tokens: Int[Tensor, " batch"] | None = None
 
 
 def logit_difference(correct: Int[Tensor, " batch"], wrong: Int[Tensor, " batch"]) -> Metric:
-    """logit(correct) - logit(wrong) of each prompt."""
+    """logit(correct) - logit(wrong) of each prompt.
+
+    Raises:
+        ValueError: not as many correct tokens as wrong ones.
+    """
+    if correct.shape != wrong.shape:
+        raise ValueError(f"{len(correct)} correct and {len(wrong)} wrong tokens: expected one of each for every prompt")
     columns = torch.stack([correct, wrong], dim=1)
-    return Metric("logit difference", columns, lambda logits, clean: logits[..., 0] - logits[..., 1])
+    return Metric("logit difference", columns, lambda logits, _: logits[..., 0] - logits[..., 1])
 
 
 def token_logit(tokens: Int[Tensor, " batch"]) -> Metric:
     """logit(token) of each prompt."""
-    return Metric("logit", tokens[:, None], lambda logits, clean: logits[..., 0])
+    return Metric("logit", tokens[:, None], lambda logits, _: logits[..., 0])
 
 
 def log_probability(tokens: Int[Tensor, " batch"]) -> Metric:
     """log p(token) of each prompt, nats."""
-    return Metric("log-probability", None, lambda logits, clean: _log_probability(logits, tokens))
+    return Metric("log-probability", None, _log_probability, tokens)
 
 
 def probability(tokens: Int[Tensor, " batch"]) -> Metric:
     """p(token) of each prompt."""
-    return Metric("probability", None, lambda logits, clean: _log_probability(logits, tokens).exp())
+    return Metric("probability", None, lambda logits, context: _log_probability(logits, context).exp(), tokens)
 
 
 def rank(tokens: Int[Tensor, " batch"]) -> Metric:
     """Number of tokens with a higher logit: 0 where the token is the model's first choice."""
 
-    def measure(logits: Tensor, clean: Tensor | None) -> Tensor:
-        return (logits > _column(logits, tokens)).sum(dim=-1).float()
+    def measure(logits: Tensor, context: Context) -> Tensor:
+        return (logits > _column(logits, context)).sum(dim=-1).float()
 
-    return Metric("rank", None, measure)
+    return Metric("rank", None, measure, tokens)
 
 
 def kl_to_clean() -> Metric:
     """KL(clean || edited) = sum p_clean (log p_clean - log p_edited), nats."""
 
-    def measure(logits: Tensor, clean: Tensor | None) -> Tensor:
-        assert clean is not None
-        reference = clean.log_softmax(dim=-1)
+    def measure(logits: Tensor, context: Context) -> Tensor:
+        assert context.clean is not None
+        reference = context.clean.log_softmax(dim=-1)
         return (reference.exp() * (reference - logits.log_softmax(dim=-1))).sum(dim=-1)
 
     return Metric("KL to the clean run", None, measure)
 
 
 def custom(name: str, measure: Callable[[Tensor], Tensor]) -> Metric:
-    """A metric of one's own: from all logits [batch, branch, d_vocab] to [batch, branch]."""
-    return Metric(name, None, lambda logits, clean: measure(logits))
+    """A metric of one's own: from all logits [batch, branch, d_vocab] to [batch, branch].
+
+    It sees the prompts of one batch at a time. One that needs tokens of its own for each prompt is written as a
+    `Metric` with `tokens`, which it is given for the same prompts.
+    """
+    return Metric(name, None, lambda logits, _: measure(logits))
 
 
 def evaluate(
@@ -99,17 +131,22 @@ def evaluate(
         budget: bytes that logits may take at once.
 
     Raises:
-        ValueError: the metric is for another number of prompts, or returns another shape.
+        ValueError: the metric returns another shape.
     """
     if metric.columns is not None:
         columns = metric.columns[rows].to(hidden.device)
-        return _checked(metric, metric.measure(unembed_columns(modules, hidden, columns), None), hidden)
+        return _checked(metric, metric.measure(unembed_columns(modules, hidden, columns), Context()), hidden)
     reference = unembed(modules, clean[:, None])
+    tokens = None if metric.tokens is None else metric.tokens[rows].to(hidden.device)
+    context = Context(reference, tokens)
     at_once = max(1, budget // (4 * reference[:, 0].numel()))
     n = hidden.shape[1]
     chunks = [slice(first, min(first + at_once, n)) for first in range(0, n, at_once)]
-    parts = [metric.measure(unembed(modules, hidden[:, chunk]), reference) for chunk in chunks]
-    return _checked(metric, torch.cat(parts, dim=1), hidden)
+    parts = [
+        _checked(metric, metric.measure(unembed(modules, hidden[:, chunk]), context), hidden[:, chunk])
+        for chunk in chunks
+    ]
+    return torch.cat(parts, dim=1)
 
 
 def _checked(metric: Metric, values: Tensor, hidden: Tensor) -> Tensor:
@@ -121,10 +158,10 @@ def _checked(metric: Metric, values: Tensor, hidden: Tensor) -> Tensor:
     return values.float().cpu()
 
 
-def _column(logits: Tensor, tokens: Int[Tensor, " batch"]) -> Tensor:
-    index = tokens.to(logits.device)[:, None, None].expand(-1, logits.shape[1], 1)
-    return logits.gather(-1, index)
+def _column(logits: Tensor, context: Context) -> Tensor:
+    assert context.tokens is not None
+    return logits.gather(-1, context.tokens[:, None, None].expand(-1, logits.shape[1], 1))
 
 
-def _log_probability(logits: Tensor, tokens: Int[Tensor, " batch"]) -> Tensor:
-    return _column(logits, tokens)[..., 0] - logits.logsumexp(dim=-1)
+def _log_probability(logits: Tensor, context: Context) -> Tensor:
+    return _column(logits, context)[..., 0] - logits.logsumexp(dim=-1)

@@ -18,7 +18,7 @@ class SweepResult:
     positions counted from the end.
     """
 
-    values: Float[Tensor, prompt * cells]
+    values: Float[Tensor, "prompt ..."]
     clean: Float[Tensor, " prompt"]
     axes: tuple[str, ...]
     coordinates: Mapping[str, tuple[int, ...]]
@@ -26,7 +26,7 @@ class SweepResult:
     metric: str
 
     @property
-    def effects(self) -> Float[Tensor, prompt * cells]:
+    def effects(self) -> Float[Tensor, "prompt ..."]:
         """values - clean."""
         return self.values - self.clean.view(-1, *[1] * len(self.axes))
 
@@ -36,21 +36,34 @@ class SweepResult:
 
     def standard_error(self) -> Float[Tensor, "*cells"]:
         """Standard error over prompts of the mean effect: s / sqrt(n); NaN for a single prompt."""
-        error: Tensor = self.effects.std(dim=0) / len(self.values) ** 0.5
+        n = len(self.values)
+        if n == 1:
+            return torch.full(self.values.shape[1:], torch.nan)
+        error: Tensor = self.effects.std(dim=0) / n**0.5
         return error
 
     def interval(
         self, *, seed: int, level: float = 0.95, resamples: int = 1000
     ) -> tuple[Float[Tensor, "*cells"], Float[Tensor, "*cells"]]:
-        """Ends of a percentile-bootstrap interval of the mean effect, prompts resampled (the same for all cells)."""
+        """Ends of a percentile-bootstrap interval of the mean effect, prompts resampled (the same for all cells).
+
+        Raises:
+            ValueError: a level outside 0 to 1, or no resamples.
+        """
+        if not 0 < level < 1 or resamples < 1:
+            raise ValueError(
+                f"level {level}, {resamples} resamples: expected a level between 0 and 1, at least one resample"
+            )
         n = len(self.values)
         generator = torch.Generator().manual_seed(seed)
         # A resample is a vector of how often each prompt was drawn: all means in one product.
         draws = torch.randint(n, (resamples, n), generator=generator)
-        counts = torch.nn.functional.one_hot(draws, n).sum(dim=1)
-        means = (counts.float() / n) @ self.effects.reshape(n, -1)
-        ends = torch.quantile(means, torch.tensor([(1 - level) / 2, (1 + level) / 2]), dim=0)
-        low, high = ends.view(2, *self.values.shape[1:])
+        shares = torch.zeros(resamples, n).scatter_add_(1, draws, torch.full(draws.shape, 1 / n))
+        ends = torch.tensor([(1 - level) / 2, (1 + level) / 2])
+        # torch.quantile takes no more than 2^24 numbers.
+        parts = torch.split(self.effects.reshape(n, -1), max(1, 2**23 // resamples), dim=1)
+        quantiles = torch.cat([torch.quantile(shares @ part, ends, dim=0) for part in parts], dim=1)
+        low, high = quantiles.view(2, *self.values.shape[1:])
         return low, high
 
     def top(self, n: int) -> list[tuple[dict[str, int], float]]:

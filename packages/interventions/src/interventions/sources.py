@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interventions.attention import Callback
-from interventions.edits import Edit, Given, Mean, Replace, Resample, as_function, derangement
+from interventions.edits import Add, Edit, Given, Mean, ProjectOut, Replace, Resample, as_function, derangement
 from interventions.hooks import HEADS, Modules
 from interventions.network import final_hidden
 from interventions.prompts import Prompts
@@ -31,14 +31,14 @@ class Edited:
     def of_cell(self, cell: Cell, component: str) -> Callback:
         """A hook that edits the cell in an ordinary pass: [batch, pos, ...]."""
 
+        heads = cell.heads or (0,)
+        places = torch.tensor(cell.positions).repeat_interleave(len(heads))
+        at = (slice(None), places, *((torch.tensor(heads * len(cell.positions)),) if component in HEADS else ()))
+
         def edit(x: Tensor) -> Tensor:
-            new = self.function(x) if self.function else self._values(cell.layer, x)
+            new = _same_shape(self.function, x[at]) if self.function else self._values(cell.layer, x)[at]
             x = x.clone()
-            for position in cell.positions:
-                if component in HEADS:
-                    x[:, position, list(cell.heads)] = new[:, position, list(cell.heads)]
-                else:
-                    x[:, position] = new[:, position]
+            x[at] = new
             return x
 
         return edit
@@ -57,7 +57,7 @@ class Edited:
         def edit(x: Tensor) -> Tensor:
             at = (slice(None), branches, offsets, *((heads,) if component in HEADS else ()))
             if self.function:
-                new = self.function(x[at])
+                new = _same_shape(self.function, x[at])
             else:
                 whole = self._values(layer, x[:, 0], start + x.shape[2])
                 new = whole[(slice(None), offsets + start, *((heads,) if component in HEADS else ()))]
@@ -73,29 +73,50 @@ class Edited:
         return given.expand(x.shape[0], length or x.shape[1], *x.shape[2:])
 
 
-def prepare(
-    modules: Modules, prompts: Prompts, rows: slice, total: int, edit: Edit, component: str, layers: Sequence[int]
-) -> Edited:
-    """Run what the edit needs.
+def check_edit(
+    modules: Modules, prompts: Prompts, edit: Edit, component: str, layers: Sequence[int], positions: Sequence[int]
+) -> None:
+    """Refuse an edit that does not fit, before anything runs.
+
+    Args:
+        positions: that will be edited, counted from the end.
 
     Raises:
-        ValueError: other prompts do not fit these, or given values have the wrong shape.
+        ValueError: source prompts that are too few or too short, given values, vectors of the wrong shape.
     """
     match edit:
         case Replace(by):
-            return Edited(captured(modules, _aligned(by, prompts, rows, total, "Replace"), component, layers))
+            _check_aligned(by, prompts, component, positions, "Replace")
         case Resample(by, seed):
-            donors = by.take(derangement(len(by), seed=seed))
-            return Edited(captured(modules, _aligned(donors, prompts, rows, total, "Resample"), component, layers))
+            _check_aligned(_donors(by, seed), prompts, component, positions, "Resample")
         case Mean(over, pooled):
-            if not pooled and (over.length != prompts.length or over.valid is not None or prompts.valid is not None):
-                raise ValueError(
-                    f"Mean over prompts of {over.length} tokens at the positions of prompts of {prompts.length}: "
-                    f"expected one length without padding; use Mean(..., pooled=True)"
-                )
-            return Edited(_means(captured(modules, over, component, layers), over, pooled))
+            _check_mean(over, pooled, prompts, component, positions)
         case Given(values):
-            return Edited(_given(values, prompts, rows, total, component, layers))
+            _check_given(values, prompts, component, layers, _shape(modules, component, prompts.length))
+        case Add(vector):
+            _check_width(vector, 1, _shape(modules, component, prompts.length)[-1], f"Add to {component}")
+        case ProjectOut(vectors):
+            _check_width(vectors, 2, _shape(modules, component, prompts.length)[-1], f"ProjectOut from {component}")
+
+
+def settled(modules: Modules, edit: Edit, component: str, layers: Sequence[int]) -> Edit:
+    """An edit that is the same for all prompts, run once: means become given values."""
+    if not isinstance(edit, Mean):
+        return edit
+    return Given(_means(captured(modules, edit.over, component, layers), edit.over, edit.pooled))
+
+
+def prepare(modules: Modules, rows: slice, edit: Edit, component: str, layers: Sequence[int]) -> Edited:
+    """Run what a checked edit needs for some (`rows`) of the prompts."""
+    match edit:
+        case Replace(by):
+            return Edited(captured(modules, by if len(by) == 1 else by.rows(rows), component, layers))
+        case Resample(by, seed):
+            return Edited(captured(modules, _donors(by, seed).rows(rows), component, layers))
+        case Mean():
+            return prepare(modules, rows, settled(modules, edit, component, layers), component, layers)
+        case Given(values):
+            return Edited({layer: x if len(x) == 1 else x[rows] for layer, x in values.items()})
         case _:
             return Edited(function=as_function(edit))
 
@@ -129,16 +150,17 @@ def first_difference(prompts: Prompts, rows: slice, edit: Edit) -> int:
     return int(differ.int().argmax()) if bool(differ.any()) else prompts.length
 
 
-def _aligned(by: Prompts, prompts: Prompts, rows: slice, total: int, what: str) -> Prompts:
-    if len(by) not in (1, total):
-        raise ValueError(f"{what}: {len(by)} source prompts for {total} prompts: expected as many, or one for all")
-    by = by if len(by) == 1 else by.rows(rows)
-    if by.length != prompts.length:
+def _donors(by: Prompts, seed: int) -> Prompts:
+    return by.take(derangement(len(by), seed=seed))
+
+
+def _same_shape(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    new = function(x)
+    if new.shape != x.shape:
         raise ValueError(
-            f"{what}: source prompts have {by.length} tokens, the prompts {prompts.length}: expected equal lengths, so "
-            f"that positions correspond"
+            f"Apply: the function returned shape {tuple(new.shape)}: expected {tuple(x.shape)}, its input's"
         )
-    return by
+    return new
 
 
 def _means(seen: dict[int, Tensor], over: Prompts, pooled: bool) -> dict[int, Tensor]:
@@ -148,15 +170,74 @@ def _means(seen: dict[int, Tensor], over: Prompts, pooled: bool) -> dict[int, Te
     return {layer: x[valid.to(x.device)].mean(dim=0)[None, None] for layer, x in seen.items()}
 
 
-def _given(
-    values: Mapping[int, Tensor], prompts: Prompts, rows: slice, total: int, component: str, layers: Sequence[int]
-) -> dict[int, Tensor]:
+def _real(prompts: Prompts) -> Bool[Tensor, "batch pos"]:
+    valid = torch.ones_like(prompts.tokens, dtype=torch.bool) if prompts.valid is None else prompts.valid
+    return valid.cpu()
+
+
+def _check_aligned(by: Prompts, prompts: Prompts, component: str, positions: Sequence[int], what: str) -> None:
+    if len(by) not in (1, len(prompts)):
+        raise ValueError(
+            f"{what}: {len(by)} source prompts for {len(prompts)} prompts: expected as many, or one for all"
+        )
+    if by.length != prompts.length:
+        raise ValueError(
+            f"{what}: source prompts have {by.length} tokens, the prompts {prompts.length}: expected equal lengths, so "
+            f"that positions correspond"
+        )
+    theirs, ours = _real(by).expand(len(prompts), -1), _real(prompts)
+    wanted = ours != theirs if component == "pattern" else ours & ~theirs
+    at = list(range(prompts.length)) if component == "pattern" else sorted(p + prompts.length for p in positions)
+    if wanted[:, at].any():
+        prompt = int(wanted[:, at].any(dim=1).nonzero()[0])
+        raise ValueError(
+            f"{what}: prompt {prompt} has {int(ours[prompt].sum())} tokens, its source {int(theirs[prompt].sum())}: "
+            f"expected equal lengths, or positions that both have"
+        )
+
+
+def _check_mean(over: Prompts, pooled: bool, prompts: Prompts, component: str, positions: Sequence[int]) -> None:
+    if pooled and component == "pattern":
+        raise ValueError("Mean: patterns of several positions have no mean: expected pooled=False for pattern")
+    if pooled:
+        return
+    if over.length != prompts.length or min(positions) < -over.shortest:
+        raise ValueError(
+            f"Mean over prompts of {over.shortest} to {over.length} tokens, at position {min(positions)} of prompts of "
+            f"{prompts.length}: expected equal lengths and positions that all have; use Mean(..., pooled=True)"
+        )
+    if component == "pattern" and not bool((_real(over)[:1] == _real(over)).all() and over.valid is prompts.valid):
+        raise ValueError("Mean of patterns over padded prompts: expected one length without padding, as of the prompts")
+
+
+def _check_given(
+    values: Mapping[int, Tensor], prompts: Prompts, component: str, layers: Sequence[int], shape: tuple[int, ...]
+) -> None:
     if missing := sorted(set(layers) - values.keys()):
         raise ValueError(f"Given: no value for layer {missing[0]} of {component}: expected layers {list(layers)}")
-    for layer, value in values.items():
-        if value.ndim < 3 or value.shape[0] not in (1, total) or value.shape[1] not in (1, prompts.length):
+    total, length = len(prompts), prompts.length
+    for layer, x in values.items():
+        if x.ndim < 2 or x.shape[0] not in (1, total) or x.shape[1] not in (1, length) or x.shape[2:] != shape:
             raise ValueError(
-                f"Given: {component} of layer {layer} has shape {tuple(value.shape)}: expected "
-                f"[{total} or 1, {prompts.length} or 1, ...], prompts and positions first"
+                f"Given: {component} of layer {layer} has shape {tuple(x.shape)}: expected "
+                f"[{total} or 1, {length} or 1, {', '.join(map(str, shape))}], prompts and positions first"
             )
-    return {layer: value if value.shape[0] == 1 else value[rows] for layer, value in values.items()}
+
+
+def _check_width(vectors: Tensor, ndim: int, width: int, what: str) -> None:
+    if vectors.ndim != ndim or vectors.shape[-1] != width:
+        expected = f"[{width}]" if ndim == 1 else f"[k, {width}]"
+        raise ValueError(f"{what}: vectors have shape {tuple(vectors.shape)}: expected {expected}")
+
+
+def _shape(modules: Modules, component: str, length: int) -> tuple[int, ...]:
+    """The dimensions of a component after batch and position."""
+    d_model = next(modules.final_norm.parameters()).shape[-1]
+    if component not in HEADS:
+        return (d_model,)
+    if component == "pattern":
+        return modules.n_heads, length
+    weight = next(modules.output_projection(0).parameters())
+    return (
+        modules.n_kv_heads if component in ("k", "v") else modules.n_heads
+    ), weight.numel() // d_model // modules.n_heads

@@ -4,28 +4,30 @@
 
 A sweep names the component and the axes along which cells vary. Cells that share their first edited position are
 branches of one pass (see `branching`); `method="oracle"` runs one ordinary forward pass a cell with plain hooks
-instead, which is what every cell's value means. Cells before the first position at which an edit's source differs from
-the prompt cannot change anything: they get the clean value without work.
+instead, which is what every cell's value means. Positions before the first one at which an edit's source differs from
+the prompt (in any prompt of the batch) cannot change anything: branches leave them out, and cells that have no others
+get the clean value without work.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interventions.branching import Shared, run_branches, run_shared
+from interventions.branching import BranchEdit, Shared, run_branches, run_shared
 from interventions.edits import Edit
 from interventions.hooks import HEADS, Modules
 from interventions.metrics import Metric, evaluate
 from interventions.network import final_hidden, inference
 from interventions.prompts import Prompts
 from interventions.results import SweepResult
-from interventions.sources import Edited, first_difference, prepare
+from interventions.sources import Edited, check_edit, first_difference, prepare, settled
 
 Axis = Literal["layer", "head", "position"]
 Progress = Callable[[int, int], None]
@@ -68,19 +70,30 @@ def sweep(
         method: "oracle" runs one ordinary forward pass a cell.
         batch_size: prompts at a time; all by default.
         budget: bytes that the branches of one pass may take, about.
-        progress: called with the cells done and the cells in all.
+        progress: called with the cells done and the cells in all, those of every batch of prompts counted.
 
     Raises:
         ValueError: a layer, head or position that does not exist, an axis that the component does not have, an edit
-            that does not fit the prompts.
+            or a metric that does not fit the prompts; all but a metric's wrong shape before anything runs.
     """
     modules = Modules(network)
     plan = Plan.of(modules, prompts, component, over, layers, heads, positions)
+    at = sorted({position - plan.length for cell in plan.cells for position in cell.positions})
+    edited_layers = sorted({cell.layer for cell in plan.cells})
+    if method not in ("branches", "oracle"):
+        raise ValueError(f"method {method!r}: expected 'branches' or 'oracle'")
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size {batch_size}: expected at least 1 prompt, or None for all")
+    metric.check(len(prompts))
+    check_edit(modules, prompts, edit, component, edited_layers, at)
+    batches = list(range(0, len(prompts), batch_size or len(prompts)))
     with inference(network):
+        edit = settled(modules, edit, component, edited_layers)
         values, clean = [], []
-        for start in range(0, len(prompts), batch_size or len(prompts)):
+        for batch, start in enumerate(batches):
             rows = slice(start, min(len(prompts), start + (batch_size or len(prompts))))
-            part, part_clean = _sweep_rows(modules, prompts, rows, edit, metric, plan, method, budget, progress)
+            report = partial(_report, progress, batch, len(batches))
+            part, part_clean = _sweep_rows(modules, prompts, rows, edit, metric, plan, method, budget, report)
             values.append(part)
             clean.append(part_clean)
     return SweepResult(
@@ -115,15 +128,23 @@ class Plan:
         positions: Sequence[int] | None,
     ) -> Plan:
         """Raises ValueError for what does not exist."""
+        modules.check(component, 0)
         in_heads = component in HEADS
         known = ("layer", "position", "head") if in_heads else ("layer", "position")
         if unknown := set(over).difference(known):
             raise ValueError(f"{component} has no axis {unknown.pop()!r}: expected {', '.join(known)}")
+        if not over or len(set(over)) != len(over):
+            raise ValueError(f"axes {list(over)}: expected at least one of {', '.join(known)}, each once")
+        if heads is not None and not in_heads:
+            raise ValueError(f"{component} has no heads: expected heads=None, or one of {', '.join(HEADS)}")
         n_heads = modules.n_kv_heads if component in ("k", "v") else modules.n_heads
         length, shortest = prompts.length, prompts.shortest
         of_layers = tuple(range(len(modules)) if layers is None else layers)
         of_heads = tuple(range(n_heads) if heads is None else heads) if in_heads else ()
         of_positions = tuple(range(-length, 0) if positions is None else positions)
+        for name, chosen in (("layers", layers), ("heads", heads), ("positions", positions)):
+            if chosen is not None and len(set(chosen)) != max(1, len(chosen)):
+                raise ValueError(f"{name} {list(chosen)}: expected at least one, each once; None for all")
         for layer in of_layers:
             modules.check(component, layer)
         for head in of_heads:
@@ -162,6 +183,11 @@ class Plan:
         return {start: sorted(group, key=lambda cell: cell.layer) for start, group in sorted(groups.items())}
 
 
+def _report(progress: Progress, batch: int, batches: int, done: int, cells: int) -> None:
+    """Progress over all batches."""
+    progress(batch * cells + done, batches * cells)
+
+
 def _sweep_rows(
     modules: Modules,
     prompts: Prompts,
@@ -176,14 +202,14 @@ def _sweep_rows(
     """All cells for some of the prompts."""
     mine = prompts.rows(rows)
     layers = sorted({cell.layer for cell in plan.cells})
-    edited = prepare(modules, mine, rows, len(prompts), edit, plan.component, layers)
-    groups = plan.by_start(first_difference(mine, rows, edit))
+    edited = prepare(modules, rows, edit, plan.component, layers)
+    groups = plan.by_start(0 if method == "oracle" else first_difference(mine, rows, edit))
     shared = run_shared(modules, mine, start=min(groups, default=plan.length - 1))
     clean = evaluate(metric, modules, shared.last[:, None], shared.last, rows, budget=budget)
     values = clean.repeat(1, len(plan.cells))
     done = len(plan.cells) - sum(map(len, groups.values()))
     for start, cells in groups.items():
-        for chunk in _chunks(modules, cells, len(mine) * (plan.length - start), plan.length, budget):
+        for chunk in in_chunks(modules, cells, len(mine) * (plan.length - start), plan.length, budget):
             if method == "oracle":
                 hidden = torch.stack([_one_forward(modules, mine, plan.component, cell, edited) for cell in chunk], 1)
             else:
@@ -195,7 +221,7 @@ def _sweep_rows(
     return values, clean[:, 0]
 
 
-def _chunks(modules: Modules, cells: list[Cell], rows: int, length: int, budget: int) -> list[list[Cell]]:
+def in_chunks(modules: Modules, cells: list[Cell], rows: int, length: int, budget: int) -> list[list[Cell]]:
     """As many cells at once as the budget allows: the widest MLP layer and the attention scores count."""
     each = 4 * rows * (modules.widest + modules.n_heads * length)
     at_once = max(1, budget // each)
@@ -206,11 +232,17 @@ def _branches(
     shared: Shared, start: int, component: str, cells: list[Cell], edited: Edited
 ) -> Float[Tensor, "batch cell d_model"]:
     """All cells, which part at `start`, as branches of one pass."""
+    edits = branch_edits(start, component, cells, edited)
+    return run_branches(shared, start, [cell.layer for cell in cells], edits)
+
+
+def branch_edits(start: int, component: str, cells: list[Cell], edited: Edited) -> dict[tuple[str, int], BranchEdit]:
+    """The edits of cells that are branches from `start` on, in this order, by (component, layer)."""
     edits = {}
     for layer in sorted({cell.layer for cell in cells}):
         mine = [(branch, cell) for branch, cell in enumerate(cells) if cell.layer == layer]
         edits[component, layer] = edited.of_branches(mine, start, layer, component)
-    return run_branches(shared, start, [cell.layer for cell in cells], edits)
+    return edits
 
 
 def _one_forward(

@@ -1,0 +1,198 @@
+"""The benchmark `reprise bench patching`: sweeps by branches beside the other ways to get the same numbers.
+
+Plain hooks, TransformerLens, nnsight and the loop of Todd et al. 2024 run on the same random networks of GPT-2-small
+depth, all rows in one run.
+
+Loops that would take hours are timed on evenly spread cells, and their row says what share that is. The FLOPs of a row
+are those of its matrix products, counted by torch; the peak is a product of the shape of GPT-2 small's MLP.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from interventions.edits import Given
+from interventions.metrics import kl_to_clean, logit_difference
+from interventions.prompts import Prompts
+from interventions.sweeps import sweep
+
+Work = Mapping[str, float]
+Row = tuple[str, str | None, Callable[[], object], Work]
+LAYERS, HEADS, VOCABULARY, PROMPTS = 12, 12, 50_257, 4
+WIDTHS, LENGTHS = (384, 768), (64, 128, 512)
+CELLS = 3  # that a loop of one forward pass a cell is timed on
+POSITIONS = 8  # that a sweep over positions is timed on, branches and loops alike
+
+
+def rows(widths: tuple[int, ...] = WIDTHS, lengths: tuple[int, ...] = LENGTHS) -> Iterator[Row]:
+    """The rows, for every width and prompt length."""
+    a, b = torch.randn(2048, 768), torch.randn(768, 3072)
+    yield _row("matmul peak", None, lambda: [a @ b for _ in range(20)])
+    for width in widths:
+        for length in lengths:
+            yield from _Case(width, length).rows()
+
+
+def _row(name: str, baseline: str | None, call: Callable[[], object], sampled: float = 1.0) -> Row:
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return name, baseline, call, {"flops": float(counter.get_total_flops()), "sampled": sampled}
+
+
+@dataclass(frozen=True)
+class _Case:
+    """All rows of one width and prompt length; prompts, and what is patched into them, are random."""
+
+    width: int
+    length: int
+
+    @cached_property
+    def network(self) -> Any:
+        from transformers import GPT2Config, GPT2LMHeadModel
+
+        torch.manual_seed(0)
+        return GPT2LMHeadModel(GPT2Config(n_embd=self.width, n_layer=LAYERS, n_head=HEADS)).eval()
+
+    @cached_property
+    def bridge(self) -> Any:
+        from transformer_lens.model_bridge.sources import build_bridge_from_module
+
+        network = copy.deepcopy(self.network)
+        network.set_attn_implementation("eager")
+        return build_bridge_from_module(network, "GPT2LMHeadModel", hf_config=network.config).eval()
+
+    @cached_property
+    def tokens(self) -> Int[Tensor, "prompt pos"]:
+        return torch.randint(VOCABULARY, (PROMPTS, self.length), generator=torch.Generator().manual_seed(0))
+
+    @cached_property
+    def answers(self) -> Int[Tensor, "2 prompt"]:
+        return torch.randint(VOCABULARY, (2, PROMPTS), generator=torch.Generator().manual_seed(1))
+
+    @cached_property
+    def z(self) -> dict[int, Float[Tensor, "prompt 1 head d_head"]]:
+        generator = torch.Generator().manual_seed(2)
+        return {at: torch.randn(PROMPTS, 1, HEADS, self.width // HEADS, generator=generator) for at in range(LAYERS)}
+
+    @cached_property
+    def stream(self) -> dict[int, Float[Tensor, "prompt pos d_model"]]:
+        generator = torch.Generator().manual_seed(3)
+        return {at: torch.randn(PROMPTS, self.length, self.width, generator=generator) for at in range(LAYERS)}
+
+    def rows(self) -> Iterator[Row]:
+        of = f"d {self.width}, T {self.length}: "
+        heads, positions = LAYERS * HEADS, LAYERS * self.length
+        loop, hooks = of + "heads, one prompt a forward, full logits", of + "heads, plain hooks"
+        lens = of + "positions, TransformerLens"
+        share = min(1.0, POSITIONS / self.length)
+        yield _row(of + "one forward pass", None, lambda: self._forward(self.tokens, full=True))
+        yield _row(loop, None, self._reference_loop, 1 / heads)
+        yield _row(hooks, loop, self._plain_hooks, CELLS / heads)
+        yield _row(of + "heads, TransformerLens", loop, self._transformer_lens_heads, CELLS / heads)
+        yield _row(of + "heads, nnsight", loop, self._nnsight, CELLS / heads)
+        yield _row(of + "heads, branches, logit difference", loop, lambda: self._heads(full=False))
+        yield _row(of + "heads, branches, all logits", loop, lambda: self._heads(full=True))
+        yield _row(lens, None, self._transformer_lens_positions, CELLS / positions)
+        yield _row(of + "positions, plain hooks", lens, lambda: self._positions("oracle", CELLS), CELLS / positions)
+        yield _row(of + "positions, branches", lens, lambda: self._positions("branches", POSITIONS), share)
+
+    def _forward(self, tokens: Tensor, *, full: bool) -> Tensor:
+        with torch.no_grad():
+            logits: Tensor = self.network(tokens, use_cache=False, logits_to_keep=0 if full else 1).logits
+        return logits
+
+    def _patched(self, layer: int, head: int, tokens: Tensor, z: Tensor, *, full: bool) -> Tensor:
+        """One forward pass in which a hook of this function's own puts z in at the last token."""
+        size = self.width // HEADS
+
+        def replace(module: Any, args: tuple[Tensor]) -> tuple[Tensor]:
+            flat = args[0].clone()
+            flat[:, -1, head * size : (head + 1) * size] = z
+            return (flat,)
+
+        handle = self.network.transformer.h[layer].attn.c_proj.register_forward_pre_hook(replace)
+        try:
+            return self._forward(tokens, full=full)[:, -1]
+        finally:
+            handle.remove()
+
+    def _reference_loop(self) -> object:
+        """One cell as the public code of Todd et al. 2024 runs it: a forward pass for each prompt, all logits."""
+        return [self._patched(6, 5, self.tokens[i : i + 1], self.z[6][i, 0, 5], full=True) for i in range(PROMPTS)]
+
+    def _plain_hooks(self) -> object:
+        return [self._patched(layer, 5, self.tokens, self.z[layer][:, 0, 5], full=False) for layer in (1, 6, 11)]
+
+    def _heads(self, *, full: bool) -> object:
+        metric = kl_to_clean() if full else logit_difference(self.answers[0], self.answers[1])
+        edit, prompts = Given(self.z), Prompts(self.tokens)
+        return sweep(self.network, prompts, edit, metric, component="z", over=("layer", "head"))
+
+    def _positions(self, method: Any, cells: int) -> object:
+        metric = logit_difference(self.answers[0], self.answers[1])
+        places = torch.linspace(-self.length, -1, min(cells, self.length)).long().tolist()
+        layers = None if method == "branches" else [6]
+        return sweep(
+            self.network,
+            Prompts(self.tokens),
+            Given(self.stream),
+            metric,
+            component="resid_pre",
+            over=("layer", "position"),
+            layers=layers,
+            positions=places,
+            method=method,
+        )
+
+    def _transformer_lens(self, name: str, put: Callable[[Tensor, Any, Any], Tensor], cells: list[Any]) -> object:
+        import pandas as pd
+        from transformer_lens.patching import generic_activation_patch
+
+        def metric(logits: Tensor) -> Tensor:
+            last = logits[:, -1]
+            rows = torch.arange(PROMPTS)
+            return (last[rows, self.answers[0]] - last[rows, self.answers[1]]).mean()
+
+        frame = pd.DataFrame(cells)
+        nothing: Any = defaultdict(lambda: None)  # the activations come from `put`
+        with torch.no_grad():
+            return generic_activation_patch(
+                self.bridge, self.tokens, nothing, metric, put, name, index_df=frame, return_index_df=False
+            )
+
+    def _transformer_lens_heads(self) -> object:
+        def put(z: Tensor, index: Any, cache: Any) -> Tensor:
+            z[:, -1, index[1]] = self.z[index[0]][:, 0, index[1]]
+            return z
+
+        return self._transformer_lens("z", put, [{"layer": layer, "head_index": 5} for layer in (1, 6, 11)])
+
+    def _transformer_lens_positions(self) -> object:
+        def put(stream: Tensor, index: Any, cache: Any) -> Tensor:
+            stream[:, index[1]] = self.stream[index[0]][:, index[1]]
+            return stream
+
+        places = torch.linspace(0, self.length - 1, CELLS).long().tolist()
+        return self._transformer_lens("resid_pre", put, [{"layer": 6, "pos": place} for place in places])
+
+    def _nnsight(self) -> object:
+        import nnsight
+
+        view, size, found = nnsight.NNsight(self.network), self.width // HEADS, []
+        with torch.no_grad():
+            for layer in (1, 6, 11):
+                with view.trace(self.tokens, use_cache=False, logits_to_keep=1):
+                    view.transformer.h[layer].attn.c_proj.input[:, -1, 5 * size : 6 * size] = self.z[layer][:, 0, 5]
+                    logits = view.lm_head.output[:, -1].save()
+                found.append(logits)
+        return found

@@ -1,0 +1,148 @@
+"""Branches themselves, what sweeps refuse, and what an interrupted sweep leaves behind: nothing."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from interventions.branching import run_branches, run_shared
+from interventions.edits import Apply, Edit, Replace
+from interventions.hooks import Modules
+from interventions.metrics import custom, token_logit
+from interventions.network import inference, unembed
+from interventions.prompts import as_prompts
+from interventions.sweeps import sweep
+
+from .conftest import NETWORKS, random_network
+
+GENERATOR = torch.Generator().manual_seed(0)
+PROMPTS = as_prompts(torch.randint(1, 37, (2, 6), generator=GENERATOR))
+OTHERS = as_prompts(torch.randint(1, 37, (2, 6), generator=GENERATOR))
+METRIC = token_logit(torch.tensor([3, 5]))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_branches_without_edits_are_the_prompt(name: str) -> None:
+    """Whatever the start and the layer of entry: the logits of the unedited model, called as a user calls it."""
+    network = random_network(name)
+    with inference(network):
+        logits = network(PROMPTS.tokens).logits[:, -1]
+        shared = run_shared(Modules(network), PROMPTS)
+        torch.testing.assert_close(unembed(shared.modules, shared.last), logits, atol=1e-4, rtol=0)
+        for start in (0, 3, 5):
+            branches = unembed(shared.modules, run_branches(shared, start, [0, 0, 1, 2], {}))
+            torch.testing.assert_close(branches, logits[:, None].expand_as(branches), atol=1e-4, rtol=0)
+
+
+def test_branches_do_not_see_each_other() -> None:
+    network = random_network("gpt2")
+
+    def edit(x: Tensor) -> Tensor:
+        x = x.clone()
+        x[:, 1] = 100.0
+        return x
+
+    with inference(network):
+        shared = run_shared(Modules(network), PROMPTS)
+        clean = run_branches(shared, 2, [0, 0, 0], {})
+        edited = run_branches(shared, 2, [0, 0, 0], {("resid_pre", 0): edit})
+    assert torch.equal(edited[:, [0, 2]], clean[:, [0, 2]])
+    assert (edited[:, 1] - clean[:, 1]).abs().max() > 0.1
+
+
+def test_a_shared_pass_shows_further_activations() -> None:
+    network = random_network("llama")
+    seen: list[Tensor] = []
+    with inference(network):
+        shared = run_shared(Modules(network), PROMPTS, start=4, callbacks={("resid_pre", 1): seen.append})
+    assert shared.stream[1].shape == (2, 2, 32)
+    assert torch.equal(seen[0][:, 4:], shared.stream[1])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"component": "z", "over": ("layer",), "positions": (-7,)}, "position -7 is not in every prompt"),
+        ({"component": "z", "over": ("layer",), "positions": (-5,)}, "position -5 is not .*: expected -4 to -1"),
+        ({"component": "z", "over": ("layer",), "positions": (0,)}, "position 0 is not .*, counted from the end"),
+        ({"component": "z", "over": ("layer",), "positions": ()}, r"positions \[\]: expected at least one"),
+        ({"component": "z", "over": ("head",), "layers": (3,)}, "layer 3 does not exist: expected 0 to 2"),
+        ({"component": "z", "over": ("layer",), "layers": (1, 1)}, r"layers \[1, 1\]: expected .* each once"),
+        ({"component": "z", "over": ("head",)}, "3 layers without an axis 'layer': expected one"),
+        ({"component": "z", "over": ("layer", "head"), "heads": (4,)}, "head 4 does not exist: z has heads 0 to 3"),
+        ({"component": "k", "over": ("layer", "head"), "heads": (2,)}, "head 2 does not exist: k has heads 0 to 1"),
+        ({"component": "resid_pre", "over": ("layer", "head")}, "resid_pre has no axis 'head': expected layer, pos"),
+        ({"component": "resid_pre", "over": ("layer",), "heads": (1,)}, "resid_pre has no heads: expected heads=None"),
+        ({"component": "z", "over": ()}, r"axes \[\]: expected at least one of layer, position, head, each once"),
+        ({"component": "z", "over": ("layer", "layer")}, "expected at least one of layer, position, head, each once"),
+        ({"component": "zz", "over": ("layer",)}, "component 'zz': expected one of resid_pre, resid_mid"),
+        ({"component": "z", "over": ("layer",), "batch_size": 0}, "batch_size 0: expected at least 1"),
+    ],
+)
+def test_what_does_not_exist_is_refused_before_anything_runs(
+    options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = as_prompts([[1, 2, 3, 4, 5, 6], [1, 2, 3, 4]])
+    for module in ("sources", "sweeps", "branching"):
+        monkeypatch.setattr(f"interventions.{module}.final_hidden", pytest.fail)
+    with pytest.raises(ValueError, match=message):
+        sweep(random_network("llama"), prompts, Replace(prompts), METRIC, **options)
+
+
+@pytest.mark.parametrize("name", ["gptj", "phi", "gpt_neox"])
+def test_parallel_blocks_have_no_stream_between(name: str) -> None:
+    with pytest.raises(ValueError, match="has no resid_mid: attention and MLP read the same stream; use"):
+        sweep(random_network(name), PROMPTS, Replace(OTHERS), METRIC, component="resid_mid", over=("layer",))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gptj", "llama", "gemma2"])
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("place", ["progress", "metric", "edit"])
+@pytest.mark.parametrize("method", ["branches", "oracle"])
+def test_an_interrupted_sweep_leaves_the_model_as_it_was(name: str, error: Any, place: str, method: Any) -> None:
+    network = copy.deepcopy(random_network(name))
+    network.train()
+    network.get_submodule("transformer.h.1" if name in ("gpt2", "gptj") else "model.layers.1").eval()
+    before = state_of(network)
+    calls = []
+
+    def raising(x: Tensor) -> Tensor:
+        calls.append(1)
+        if len(calls) > 1:
+            raise error("stop")
+        return x[..., 0] if place == "metric" else x
+
+    def progress(done: int, of: int) -> None:
+        raise error("stop")
+
+    metric = custom("raising", raising) if place == "metric" else METRIC
+    edit: Edit = Apply(raising) if place == "edit" else Replace(OTHERS)
+    options: dict[str, Any] = {"component": "pattern" if place == "progress" else "z", "budget": 1, "method": method}
+    if place == "progress":
+        options["progress"] = progress
+    with pytest.raises(error, match="stop"):
+        sweep(network, PROMPTS, edit, metric, over=("layer", "head"), **options)
+    after = state_of(network)
+    assert before.keys() == after.keys()
+    for key, value in before.items():
+        assert torch.equal(value, after[key]) if isinstance(value, Tensor) else value == after[key], key
+
+
+def state_of(network: nn.Module) -> dict[str, Any]:
+    """Everything that a sweep could leave changed: parameters, hooks, flags, attention, outputs."""
+    config: Any = network.config
+    state: dict[str, Any] = {f"weight {name}": x.clone() for name, x in network.state_dict().items()}
+    for name, module in network.named_modules():
+        state[f"hooks {name}"] = (len(module._forward_hooks), len(module._forward_pre_hooks))
+        state[f"attributes {name}"] = sorted(vars(module))
+        state[f"training {name}"] = module.training
+    state["attention"] = config._attn_implementation
+    state["gradients"] = torch.is_grad_enabled()
+    duplicate = copy.deepcopy(network).eval()
+    with torch.no_grad():
+        state["logits"] = duplicate(PROMPTS.tokens).logits
+    return state
