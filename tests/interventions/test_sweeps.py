@@ -130,10 +130,10 @@ def test_bfloat16_is_as_near_to_float32_as_plain_hooks_are(name: str) -> None:
     """Rounding differs between the methods; the error of branches is at most twice that of hooks."""
     network = random_network(name)
     half = copy.deepcopy(network).to(torch.bfloat16)
-    prompts, others = prompts_like((8, 8, 8), seed=0), prompts_like((8, 8, 8), seed=1)
+    prompts, others = prompts_like((6, 6, 6), seed=0), prompts_like((6, 6, 6), seed=1)
     metric = token_logit(torch.tensor([3, 5, 7]))
     for component, over in (("z", ("layer", "head")), ("resid_pre", ("layer", "position"))):
-        positions = (-1,) if component == "z" else None
+        positions = (-1,) if component == "z" else (-1, -6)
         options: dict[str, Any] = {"component": component, "over": over, "positions": positions}
         exact = sweep(network, prompts, Replace(others), metric, **options, method="oracle").values
         fast, slow = both(half, prompts, Replace(others), metric, **options)

@@ -9,7 +9,7 @@ import torch
 
 from interventions import sweeps
 from interventions.branching import run_branches
-from interventions.edits import Edit, Mean, Replace, Resample
+from interventions.edits import Edit, Given, Mean, Replace, Resample
 from interventions.hooks import HEADS
 from interventions.metrics import kl_to_clean, log_probability, logit_difference
 from interventions.prompts import Prompts, as_prompts
@@ -81,13 +81,16 @@ def test_padding_on_the_right_is_the_same_as_lists() -> None:
 
 
 @pytest.mark.parametrize("metric", [METRIC, log_probability(CORRECT), kl_to_clean()], ids=lambda metric: metric.name)
-@pytest.mark.parametrize("edit", ["replace", "one for all", "resample", "mean"])
+@pytest.mark.parametrize("edit", ["replace", "one for all", "resample", "mean", "given"])
 def test_batches_give_what_all_prompts_at_once_give(metric: Any, edit: str) -> None:
     network = random_network("llama")
     edits: dict[str, Edit] = {
         "replace": Replace(as_prompts(lists(1))),
         "one for all": Replace(as_prompts(lists(1)[:1])),
         "resample": Resample(as_prompts(lists(1)), seed=0),
+        "given": Given(
+            {layer: torch.randn(3, 7, 4, 8, generator=torch.Generator().manual_seed(layer)) for layer in range(3)}
+        ),
         "mean": Mean(as_prompts(lists(1, (7, 6, 5, 7)))),
     }
     options: dict[str, Any] = {"component": "z", "over": ("layer", "head"), "positions": (-1, -2)}

@@ -39,6 +39,12 @@ def straightforward_copying() -> Tensor:
     return (top == torch.arange(len(top))).float().mean()
 
 
+def straightforward_composition() -> list[Tensor]:
+    """Composition of all pairs by TransformerLens, one kind after the other."""
+    with torch.no_grad():
+        return [gpt2().all_composition_scores(kind).scores for kind in "QKV"]
+
+
 def straightforward_attribution(tokens: Tensor) -> Tensor:
     """Every head's part of the correct token's logit from TransformerLens's cache, which forms every head's output."""
     with torch.no_grad():
@@ -61,7 +67,7 @@ def rows() -> tuple[Row, ...]:
         ("OV copying of 1 head", copying, lambda: circuits.copying_accuracy_of_sum(weights, [HEAD])),
         (f"OV copying of all {N_HEADS} heads", None, lambda: circuits.copying_accuracy(weights)),
         (f"OV eigenvalues of all {N_HEADS} heads", None, lambda: circuits.ov_eigenvalues(weights)),
-        (composed, None, lambda: [gpt2().all_composition_scores(kind) for kind in "QKV"]),
+        (composed, None, straightforward_composition),
         ("Q-, K- and V-composition of all pairs", composed, lambda: circuits.composition_scores(weights)),
         (attribution, None, lambda: straightforward_attribution(tokens)),
         (

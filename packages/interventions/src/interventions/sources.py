@@ -61,8 +61,7 @@ class Edited:
             else:
                 whole = self._values(layer, x[:, 0], start + x.shape[2])
                 new = whole[(slice(None), offsets + start, *((heads,) if component in HEADS else ()))]
-            x = x.clone()
-            x[at] = new
+            x[at] = new  # in place: what branches compute is theirs alone
             return x
 
         return edit
