@@ -31,7 +31,7 @@ Row = tuple[str, str | None, Callable[[], object], Work]
 LAYERS, HEADS, VOCABULARY, PROMPTS = 12, 12, 50_257, 4
 WIDTHS, LENGTHS = (384, 768), (64, 128, 512)
 CELLS = 3  # that a loop of one forward pass a cell is timed on
-POSITIONS = 8  # that a sweep over positions is timed on, branches and loops alike
+POSITIONS = 4  # that a sweep over positions is timed on, branches and loops alike
 
 
 def rows(widths: tuple[int, ...] = WIDTHS, lengths: tuple[int, ...] = LENGTHS) -> Iterator[Row]:

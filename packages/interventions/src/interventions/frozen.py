@@ -106,7 +106,7 @@ class Frozen:
 
     def _change(self, senders: Sequence[Cell], layer: int) -> Float[Tensor, "batch sender kept d_model"]:
         mine = [cell for cell in senders if cell.layer == layer]
-        z = self.z[layer][:, None].expand(-1, len(mine), -1, -1, -1)
+        z = self.z[layer][:, None].repeat(1, len(mine), 1, 1, 1)
         return self._attn_out(layer, self._edit(mine, layer)(z)) - self._attn_out(layer, z[:, :1])
 
     def _attn_out(
@@ -136,7 +136,7 @@ class _Held:
 
     def __call__(self, call: AttentionCall) -> Float[Tensor, "batch row head d_head"]:
         clean = self.z[call.layer]
-        z = clean[:, None].expand(-1, call.query.shape[2] // clean.shape[1], -1, -1, -1)
+        z = clean[:, None].repeat(1, call.query.shape[2] // clean.shape[1], 1, 1, 1)
         edit = self.edits.get(call.layer)
         return (edit(z) if edit else z).flatten(1, 2)
 

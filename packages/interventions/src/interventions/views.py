@@ -156,7 +156,8 @@ def _native_bridge(network: nn.Module) -> TransformerBridge:
                 dtype=weight.dtype,
             )
         )
-    bridge.to(weight.dtype)
+    if next(bridge.parameters()).dtype != weight.dtype:
+        bridge.to(weight.dtype)
     tensors = to_bridge(dict(network.state_dict()))
     for name, parameter in bridge.state_dict(keep_vars=True).items():
         parameter.data = tensors[name]
