@@ -5,6 +5,8 @@ and position in turn. Start at `interventions.branching` for how that costs no m
 """
 
 from interventions.architectures import ARCHITECTURES, Architecture
+from interventions.attribution_patching import attribution_patch
+from interventions.comparison import Comparison, agreement
 from interventions.contexts import Site, captured, edited, values_of
 from interventions.edits import Add, Apply, Edit, Given, Mean, ProjectOut, Replace, Resample, Zero
 from interventions.errors import ModelError
@@ -21,7 +23,9 @@ from interventions.metrics import (
     rank,
     token_logit,
 )
+from interventions.path_patching import path_patch
 from interventions.prompts import Prompts, as_prompts
+from interventions.receivers import FinalStream, HeadInputs
 from interventions.results import SweepResult
 from interventions.sweeps import sweep
 
@@ -31,8 +35,11 @@ __all__ = [
     "Add",
     "Apply",
     "Architecture",
+    "Comparison",
     "Edit",
+    "FinalStream",
     "Given",
+    "HeadInputs",
     "Mean",
     "Metric",
     "Model",
@@ -45,7 +52,9 @@ __all__ = [
     "SweepResult",
     "Tokenizer",
     "Zero",
+    "agreement",
     "as_prompts",
+    "attribution_patch",
     "captured",
     "custom",
     "edited",
@@ -55,6 +64,7 @@ __all__ = [
     "logit_difference",
     "loss_sweep",
     "next_token_log_probs",
+    "path_patch",
     "probability",
     "rank",
     "set_weights",

@@ -106,8 +106,9 @@ class Frozen:
 
     def _change(self, senders: Sequence[Cell], layer: int) -> Float[Tensor, "batch sender kept d_model"]:
         mine = [cell for cell in senders if cell.layer == layer]
-        z = self.z[layer][:, None].repeat(1, len(mine), 1, 1, 1)
-        return self._attn_out(layer, self._edit(mine, layer)(z)) - self._attn_out(layer, z[:, :1])
+        clean = self.z[layer][:, None]
+        changed = self._edit(mine, layer)(clean.repeat(1, len(mine), 1, 1, 1))
+        return self._attn_out(layer, changed) - self._attn_out(layer, clean)
 
     def _attn_out(
         self, layer: int, z: Float[Tensor, "batch sender kept head d_head"]

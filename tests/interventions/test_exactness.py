@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from interventions import agreement, sweeps
-from interventions.agreement import CONFIGS, Agreement, largest_differences, markdown
+from interventions import exactness, sweeps
 from interventions.architectures import ARCHITECTURES
 from interventions.branching import run_branches
 from interventions.edits import Replace
+from interventions.exactness import CONFIGS, Agreement, largest_differences, markdown
 from interventions.hooks import Modules
 from interventions.metrics import logit_difference
 from interventions.prompts import as_prompts
@@ -102,14 +102,14 @@ def test_the_table_covers_every_row_of_the_architectures() -> None:
     from_project = {"attention_only"}
     assert CONFIGS.keys() | from_project == ARCHITECTURES.keys()
     for name in CONFIGS:
-        assert len(Modules(agreement.random_network(name, seed=0))) == 3
+        assert len(Modules(exactness.random_network(name, seed=0))) == 3
 
 
 def test_differences_of_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """float32 agrees; an error in the branches, however small, shows in the table."""
-    monkeypatch.setattr(agreement, "COMPONENTS", ("z", "resid_mid"))
-    monkeypatch.setattr(agreement, "HEAD_GRIDS", agreement.HEAD_GRIDS[:2])
-    monkeypatch.setattr(agreement, "STREAM_GRIDS", agreement.STREAM_GRIDS[2:])
+    monkeypatch.setattr(exactness, "COMPONENTS", ("z", "resid_mid"))
+    monkeypatch.setattr(exactness, "HEAD_GRIDS", exactness.HEAD_GRIDS[:2])
+    monkeypatch.setattr(exactness, "STREAM_GRIDS", exactness.STREAM_GRIDS[2:])
     networks = {"gpt2": random_network("gpt2"), "gptj": random_network("gptj")}
     before = {name: copy.deepcopy(network.state_dict()) for name, network in networks.items()}
     rows = largest_differences(networks, (torch.float32, torch.bfloat16))
@@ -138,8 +138,8 @@ def test_differences_of_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_differences_are_reproducible_by_name_and_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agreement, "COMPONENTS", ("resid_pre",))
-    monkeypatch.setattr(agreement, "STREAM_GRIDS", agreement.STREAM_GRIDS[:1])
+    monkeypatch.setattr(exactness, "COMPONENTS", ("resid_pre",))
+    monkeypatch.setattr(exactness, "STREAM_GRIDS", exactness.STREAM_GRIDS[:1])
     first, again, other = (largest_differences(["opt"], (torch.float32,), seed=seed)[0] for seed in (0, 0, 1))
     assert first == again
     assert not math.isclose(first.largest_effect, other.largest_effect)

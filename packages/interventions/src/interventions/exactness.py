@@ -7,7 +7,7 @@ at every position, in every head, and everywhere at once. In exact arithmetic al
 float16 both ways round, differently; there the errors of each against plain hooks in float32 (root mean square) say
 more than their difference.
 
-    python -m interventions.agreement        prints the table
+    python -m interventions.exactness        prints the table
 """
 
 from __future__ import annotations
