@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from interventions.edits import Given
-from interventions.metrics import kl_to_clean, logit_difference
+from interventions.metrics import log_probability, logit_difference
 from interventions.prompts import Prompts
 from interventions.sweeps import sweep
 
@@ -101,7 +101,7 @@ class _Case:
         yield _row(of + "heads, TransformerLens", loop, self._transformer_lens_heads, CELLS / heads)
         yield _row(of + "heads, nnsight", loop, self._nnsight, CELLS / heads)
         yield _row(of + "heads, branches, logit difference", loop, lambda: self._heads(full=False))
-        yield _row(of + "heads, branches, all logits", loop, lambda: self._heads(full=True))
+        yield _row(of + "heads, branches, log-probability (all logits)", loop, lambda: self._heads(full=True))
         yield _row(lens, None, self._transformer_lens_positions, CELLS / positions)
         yield _row(of + "positions, plain hooks", lens, lambda: self._positions("oracle", CELLS), CELLS / positions)
         yield _row(of + "positions, branches", lens, lambda: self._positions("branches", POSITIONS), share)
@@ -134,12 +134,12 @@ class _Case:
         return [self._patched(layer, 5, self.tokens, self.z[layer][:, 0, 5], full=False) for layer in (1, 6, 11)]
 
     def _heads(self, *, full: bool) -> object:
-        metric = kl_to_clean() if full else logit_difference(self.answers[0], self.answers[1])
+        metric = log_probability(self.answers[0]) if full else logit_difference(*self.answers)
         edit, prompts = Given(self.z), Prompts(self.tokens)
         return sweep(self.network, prompts, edit, metric, component="z", over=("layer", "head"))
 
     def _positions(self, method: Any, cells: int) -> object:
-        metric = logit_difference(self.answers[0], self.answers[1])
+        metric = logit_difference(*self.answers)
         places = torch.linspace(-self.length, -1, min(cells, self.length)).long().tolist()
         layers = None if method == "branches" else [6]
         return sweep(

@@ -17,8 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional
 
 from interventions.attention import AttentionCall, Callback, PlainAttention, soft_capped
 from interventions.hooks import Modules, attached
@@ -149,6 +150,8 @@ class BranchAttention:
         first = 0 if window is None else max(0, self.start + 1 - window)
         prefix_key = self.shared.keys[call.layer][:, :, first : self.start]
         prefix_value = self.shared.values[call.layer][:, :, first : self.start]
+        if self.width > 1 and call.softcap is None and ("pattern", call.layer) not in self.edits:
+            return self._fused(query, key, value, prefix_key, prefix_value, call)
         batch, n_heads, rows, d_head = query.shape
         groups, width, prefix = key.shape[1], self.width, prefix_key.shape[2]
         branches = rows // width
@@ -164,7 +167,8 @@ class BranchAttention:
         else:
             scores[..., prefix:] = own_queries @ own_keys.mT
         scores = soft_capped(scores, call.softcap)
-        self._mask(scores, first, call.window)
+        if width > 1 or call.window is not None or self.shared.prompts.valid is not None:
+            scores.masked_fill_(~self._seen(prefix, call.window)[:, :, None, None], -torch.inf)
         pattern = scores.softmax(dim=-1, dtype=torch.float32).to(value.dtype)
         if ("pattern", call.layer) in self.edits:
             pattern = self._pattern(pattern, call.layer, first, n_heads)
@@ -173,6 +177,50 @@ class BranchAttention:
         if prefix:
             z = z + (pattern[..., :prefix].reshape(batch, groups, -1, prefix) @ prefix_value).view_as(z)
         return z.reshape(batch, n_heads, rows, d_head).transpose(1, 2)
+
+    def _fused(
+        self, query: Tensor, key: Tensor, value: Tensor, prefix_key: Tensor, prefix_value: Tensor, call: AttentionCall
+    ) -> Float[Tensor, "batch row head d_head"]:
+        """torch's fused attention of each branch over the prefix and itself, which never holds the scores."""
+        batch, prefix = len(query), prefix_key.shape[2]
+
+        def apart(x: Tensor) -> Tensor:
+            """[batch, head, row, d_head] -> [batch, branch, head, pos, d_head]"""
+            by_branch: Tensor = x.unflatten(2, (-1, self.width)).transpose(1, 2)  # type: ignore[no-untyped-call]
+            return by_branch
+
+        own = apart(query)
+        branches = own.shape[1]
+
+        def behind(start: Tensor, x: Tensor) -> Tensor:
+            if not prefix:
+                return apart(x).flatten(0, 1)
+            return torch.cat([start[:, None].expand(-1, branches, -1, -1, -1), apart(x)], dim=3).flatten(0, 1)
+
+        seen = self._seen(prefix, call.window)
+        whole = not prefix and call.window is None and self.shared.prompts.valid is None
+        z = functional.scaled_dot_product_attention(
+            own.flatten(0, 1),
+            behind(prefix_key, key),
+            behind(prefix_value, value),
+            attn_mask=None if whole else seen.repeat_interleave(branches, dim=0) if len(seen) > 1 else seen,
+            is_causal=whole,
+            scale=call.scale,
+            enable_gqa=query.shape[1] != key.shape[1],
+        )
+        rows: Tensor = z.unflatten(0, (batch, branches)).transpose(2, 3).flatten(1, 2)  # type: ignore[no-untyped-call]
+        return rows
+
+    def _seen(self, prefix: int, window: int | None) -> Bool[Tensor, "batch_or_1 1 query key"]:
+        """Which of the last prefix + width keys of the prompt a branch's rows look at."""
+        length, valid = self.shared.prompts.length, self.shared.prompts.valid
+        device = self.shared.keys[0].device
+        keys = torch.arange(self.start - prefix, length, device=device)
+        queries = torch.arange(self.start, length, device=device)[:, None]
+        seen = (keys <= queries) if window is None else (keys <= queries) & (keys > queries - window)
+        if valid is None:
+            return seen[None, None]
+        return (seen & (valid[:, None, self.start - prefix :] | (keys == queries)))[:, None]
 
     def _edited(self, name: str, layer: int, x: Tensor) -> Tensor:
         edit = self.edits.get((name, layer))
@@ -188,18 +236,3 @@ class BranchAttention:
         whole[..., first:] = pattern.permute(0, 3, 4, 1, 2, 5).reshape(batch, branches, width, n_heads, seen)
         edited = self.edits["pattern", layer](whole)[..., first:]
         return edited.view(batch, branches, width, groups, per_group, seen).permute(0, 3, 4, 1, 2, 5)
-
-    def _mask(self, scores: Tensor, first: int, window: int | None) -> None:
-        """-inf where a row must not look: at later rows of its branch, beyond a window, at padding."""
-        length = self.shared.prompts.length
-        keys = torch.arange(first, length, device=scores.device)
-        queries = torch.arange(self.start, length, device=scores.device)[:, None]
-        if self.width > 1 or window is not None:
-            hidden = keys > queries
-            if window is not None:
-                hidden |= keys <= queries - window
-            scores.masked_fill_(hidden, -torch.inf)
-        valid = self.shared.prompts.valid
-        if valid is not None:
-            unseen = ~valid[:, None, first:] & (keys != queries)
-            scores.masked_fill_(unseen[:, None, None, None], -torch.inf)
