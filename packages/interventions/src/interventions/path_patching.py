@@ -15,7 +15,9 @@ Delta_l(s) = attn_out(z') - attn_out(z) at every l, the sender's own words alone
 
 Nothing is approximated: `method="oracle"` computes every sender by ordinary passes with hooks on all heads (and MLPs).
 "branches" holds heads without computing attention for them, in rows of all senders at once (`frozen`), and step 3 is
-one branch a sender (`branching`), which enters at the first receiver behind it.
+one branch a sender (`branching`), which enters at the first receiver behind it. Cost grows with the positions that are
+patched: where only the last token counts (`FinalStream`, queries of the last layer, `positions=(-1,)`) all senders cost
+about one pass; at all T positions each sender is T rows, and the gain over hooks is small.
 """
 
 from __future__ import annotations
@@ -165,8 +167,9 @@ class _Run:
         if self.method == "oracle":
             return 0
         first = first_difference(prompts, rows, Replace(self.source))
-        if self.into.projection is None:
-            first = max(first, prompts.length - 1)
+        last_queries = self.into.projection == "q" and self.into.layers == [len(self.modules) - 1]
+        if self.into.projection is None or last_queries:
+            first = max(first, prompts.length - 1)  # no other position reaches the last token's logits
         return min((position for position in self.cells[0].positions if position >= first), default=prompts.length)
 
     def _branches(self, frozen: Frozen, cells: Sequence[Cell]) -> Float[Tensor, "batch sender d_model"]:
