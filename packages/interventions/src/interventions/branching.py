@@ -14,16 +14,18 @@ so that each branch is exactly the suffix of an ordinary forward pass with that 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
 from interventions.attention import AttentionCall, Callback, PlainAttention, soft_capped
-from interventions.hooks import Modules, attached
-from interventions.network import Replay, final_hidden
+from interventions.hooks import IN_ATTENTION, Modules, attached
+from interventions.network import AttentionReached, Replay, final_hidden
 from interventions.prompts import Prompts
 
 BranchEdit = Callable[[Tensor], Tensor]
@@ -41,22 +43,31 @@ class Shared:
     keys: list[Float[Tensor, "batch kv_head pos d_head"]] = field(default_factory=list)
     values: list[Float[Tensor, "batch kv_head pos d_head"]] = field(default_factory=list)
     stream: list[Float[Tensor, "batch kept d_model"]] = field(default_factory=list)
-    final: Tensor | None = None  # the clean stream behind the final norm, [batch, pos, d_model]
+    final: Tensor | None = None  # the clean stream behind the final norm, [batch, pos, d_model], of a whole pass
 
-    @property
+    @cached_property
     def last(self) -> Float[Tensor, "batch d_model"]:
-        """The clean stream behind the final norm, at the last token."""
-        assert self.final is not None
-        return self.final[:, -1]
+        """The clean stream behind the final norm, at the last token: a branch without an edit, unless it is there."""
+        if self.final is not None:
+            return self.final[:, -1]
+        return run_branches(self, self.prompts.length - 1, [len(self.modules) - 1], {})[:, 0]
 
 
 def run_shared(
-    modules: Modules, prompts: Prompts, start: int = 0, callbacks: Mapping[tuple[str, int], Callback] | None = None
+    modules: Modules,
+    prompts: Prompts,
+    start: int = 0,
+    callbacks: Mapping[tuple[str, int], Callback] | None = None,
+    *,
+    whole: bool = False,
 ) -> Shared:
     """One ordinary pass over the prompts that keeps what branches from position `start` on need.
 
+    It ends at the attention of the last layer, behind which only the last token counts.
+
     Args:
         callbacks: see further activations of the same pass.
+        whole: run it to its end, for `Shared.final` and for callbacks in the last layer.
     """
     device = next(modules.network.parameters()).device
     shared = Shared(modules, prompts.to(device), start, Replay(modules))
@@ -66,7 +77,8 @@ def run_shared(
         also = callbacks.get(("resid_pre", layer))
 
         def seen(stream: Tensor) -> None:
-            shared.stream.append(stream[:, start:])
+            # A copy where that is a part, which would hold on to the whole.
+            shared.stream.append(stream[:, start:].clone() if start else stream)
             if also:
                 also(stream)
 
@@ -75,12 +87,15 @@ def run_shared(
     plain = PlainAttention(callbacks)
 
     def attend(call: AttentionCall) -> Tensor:
-        shared.keys.append(call.key)
-        shared.values.append(call.value)
+        # Copies where they are views of queries, keys and values in one tensor.
+        shared.keys.append(call.key.contiguous())
+        shared.values.append(call.value.contiguous())
+        if call.layer == len(modules) - 1 and not whole:
+            raise AttentionReached(call)
         return plain(call)
 
     hooks = {**callbacks, **{("resid_pre", layer): keep(layer) for layer in range(len(modules))}}
-    with shared.replay.recording():
+    with shared.replay.recording(), suppress(AttentionReached):
         shared.final = final_hidden(modules, prompts, hooks, attend)
     return shared
 
@@ -91,8 +106,18 @@ def run_branches(
     entering: Sequence[int],
     edits: Mapping[tuple[str, int], BranchEdit],
 ) -> Float[Tensor, "batch branch d_model"]:
-    """The stream behind the final norm at the last token of every branch; see `run_branch_rows`."""
-    last: Tensor = shared.modules.final_norm(run_branch_rows(shared, start, entering, edits)[:, :, -1])
+    """The stream behind the final norm at the last token of every branch; see `run_branch_rows`.
+
+    Of the last layer it needs the keys and values of all rows, and all else of the last row alone.
+    """
+    end = len(shared.modules) - 1
+    width = shared.prompts.length - start
+    if width == 1 or entering[-1] == end or any(layer == end for _, layer in edits):
+        rows = run_branch_rows(shared, start, entering, edits)[:, :, -1]
+    else:
+        before = run_branch_rows(shared, start, entering, edits, layers=end)
+        rows = _last_rows(shared, start, before)
+    last: Tensor = shared.modules.final_norm(rows)
     return last
 
 
@@ -101,6 +126,7 @@ def run_branch_rows(
     start: int,
     entering: Sequence[int],
     edits: Mapping[tuple[str, int], BranchEdit],
+    layers: int | None = None,
 ) -> Float[Tensor, "batch branch pos d_model"]:
     """The stream behind the last layer, at every position of every branch from `start` on.
 
@@ -108,33 +134,57 @@ def run_branch_rows(
         start: position at which all these branches part from the prompt.
         entering: the layer at which each branch enters, ascending.
         edits: by (component, layer), over all branches that have entered by that layer, in their order.
+        layers: stop before this layer.
     """
     modules, batch = shared.modules, len(shared.prompts)
     width = shared.prompts.length - start
-    positions = torch.arange(start, shared.prompts.length, device=shared.keys[0].device)
     first = start - shared.start
     attend = BranchAttention(shared, start, width, edits)
 
     def flat(edit: BranchEdit) -> Callback:
         return lambda x: edit(x.unflatten(1, (-1, width))).flatten(1, 2)  # type: ignore[no-untyped-call]
 
-    outside = {site: flat(edit) for site, edit in edits.items() if site[0] not in ("q", "k", "v", "pattern")}
+    outside = {site: flat(edit) for site, edit in edits.items() if site[0] not in IN_ATTENTION}
     rows: Tensor | None = None
     with attached(modules, outside, attend):
-        for layer in range(entering[0], len(modules)):
+        for layer in range(entering[0], len(modules) if layers is None else layers):
             n = entering.count(layer)
             if n:
                 new = shared.stream[layer][:, first:].repeat(1, n, 1)
                 rows = new if rows is None else torch.cat([rows, new], dim=1)
             assert rows is not None
-            rows = shared.replay.layer(layer, rows, positions.repeat(rows.shape[1] // width))
+            rows = shared.replay.layer(layer, rows, _positions(shared, start, rows.shape[1] // width))
     assert rows is not None
     return rows.view(batch, -1, width, rows.shape[-1])
 
 
+def _last_rows(
+    shared: Shared, start: int, rows: Float[Tensor, "batch branch pos d_model"]
+) -> Float[Tensor, "batch branch d_model"]:
+    """The last layer's output at the last row of every branch, from its input at all of them."""
+    layer, branches, width = len(shared.modules) - 1, rows.shape[1], rows.shape[2]
+    whole = shared.replay.attention_call(layer, rows.flatten(1, 2), _positions(shared, start, branches))
+    attention = BranchAttention(shared, start, width, {})
+
+    def attend(call: AttentionCall) -> Tensor:
+        return attention(replace(call, key=whole.key, value=whole.value))
+
+    with attached(shared.modules, {}, attend):
+        last = _positions(shared, shared.prompts.length - 1, branches)
+        return shared.replay.layer(layer, rows[:, :, -1], last)
+
+
+def _positions(shared: Shared, start: int, branches: int) -> Int[Tensor, " row"]:
+    """Of the rows of branches that part at `start`."""
+    return torch.arange(start, shared.prompts.length, device=shared.keys[0].device).repeat(branches)
+
+
 @dataclass(frozen=True)
 class BranchAttention:
-    """Attention of branches [batch, branch * pos] over the shared prefix and their own rows."""
+    """Attention of branches [batch, branch * pos] over the shared prefix and their own rows.
+
+    Keys and values are those of all `width` rows of every branch, queries those of all or of the last ones.
+    """
 
     shared: Shared
     start: int
@@ -154,9 +204,10 @@ class BranchAttention:
             return self._fused(query, key, value, prefix_key, prefix_value, call)
         batch, n_heads, rows, d_head = query.shape
         groups, width, prefix = key.shape[1], self.width, prefix_key.shape[2]
-        branches = rows // width
+        branches = key.shape[2] // width
+        asked = rows // branches
         queries = query.reshape(batch, groups, -1, d_head) * call.scale
-        own_queries = queries.view(batch, groups, -1, branches, width, d_head)
+        own_queries = queries.view(batch, groups, -1, branches, asked, d_head)
         own_keys = key.reshape(batch, groups, 1, branches, width, d_head)
         own_values = value.reshape(batch, groups, 1, branches, width, d_head)
         scores = queries.new_empty(*own_queries.shape[:-1], prefix + width)
@@ -168,7 +219,7 @@ class BranchAttention:
             scores[..., prefix:] = own_queries @ own_keys.mT
         scores = soft_capped(scores, call.softcap)
         if width > 1 or call.window is not None or self.shared.prompts.valid is not None:
-            scores.masked_fill_(~self._seen(prefix, call.window)[:, :, None, None], -torch.inf)
+            scores.masked_fill_(~self._seen(prefix, asked, call.window)[:, :, None, None], -torch.inf)
         pattern = scores.softmax(dim=-1, dtype=torch.float32).to(value.dtype)
         if ("pattern", call.layer) in self.edits:
             pattern = self._pattern(pattern, call.layer, first, n_heads)
@@ -183,24 +234,23 @@ class BranchAttention:
     ) -> Float[Tensor, "batch row head d_head"]:
         """torch's fused attention of each branch over the prefix and itself, which never holds the scores."""
         batch, prefix = len(query), prefix_key.shape[2]
+        branches = key.shape[2] // self.width
+        asked = query.shape[2] // branches
 
         def apart(x: Tensor) -> Tensor:
             """[batch, head, row, d_head] -> [batch, branch, head, pos, d_head]"""
-            by_branch: Tensor = x.unflatten(2, (-1, self.width)).transpose(1, 2)  # type: ignore[no-untyped-call]
+            by_branch: Tensor = x.unflatten(2, (branches, -1)).transpose(1, 2)  # type: ignore[no-untyped-call]
             return by_branch
-
-        own = apart(query)
-        branches = own.shape[1]
 
         def behind(start: Tensor, x: Tensor) -> Tensor:
             if not prefix:
                 return apart(x).flatten(0, 1)
             return torch.cat([start[:, None].expand(-1, branches, -1, -1, -1), apart(x)], dim=3).flatten(0, 1)
 
-        seen = self._seen(prefix, call.window)
-        whole = not prefix and call.window is None and self.shared.prompts.valid is None
+        seen = self._seen(prefix, asked, call.window)
+        whole = not prefix and asked > 1 and call.window is None and self.shared.prompts.valid is None
         z = functional.scaled_dot_product_attention(
-            own.flatten(0, 1),
+            apart(query).flatten(0, 1),
             behind(prefix_key, key),
             behind(prefix_value, value),
             attn_mask=None if whole else seen.repeat_interleave(branches, dim=0) if len(seen) > 1 else seen,
@@ -211,12 +261,12 @@ class BranchAttention:
         rows: Tensor = z.unflatten(0, (batch, branches)).transpose(2, 3).flatten(1, 2)  # type: ignore[no-untyped-call]
         return rows
 
-    def _seen(self, prefix: int, window: int | None) -> Bool[Tensor, "batch_or_1 1 query key"]:
-        """Which of the last prefix + width keys of the prompt a branch's rows look at."""
+    def _seen(self, prefix: int, asked: int, window: int | None) -> Bool[Tensor, "batch_or_1 1 query key"]:
+        """Which of the last prefix + width keys of the prompt the last `asked` rows of a branch look at."""
         length, valid = self.shared.prompts.length, self.shared.prompts.valid
         device = self.shared.keys[0].device
         keys = torch.arange(self.start - prefix, length, device=device)
-        queries = torch.arange(self.start, length, device=device)[:, None]
+        queries = torch.arange(length - asked, length, device=device)[:, None]
         seen = (keys <= queries) if window is None else (keys <= queries) & (keys > queries - window)
         if valid is None:
             return seen[None, None]

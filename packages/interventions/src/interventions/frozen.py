@@ -44,7 +44,7 @@ def run_frozen(modules: Modules, prompts: Prompts, start: int, edited: Edited, t
 
     end = ("resid_post", len(modules) - 1)
     sites = [end, *(("z", layer) for layer in range(len(modules)))]
-    shared = run_shared(modules, prompts, start, {site: keep(site) for site in sites})
+    shared = run_shared(modules, prompts, start, {site: keep(site) for site in sites}, whole=True)
     z = [seen["z", layer] for layer in range(len(modules))]
     return Frozen(shared, z, [*shared.stream, seen[end]], edited, through_mlps)
 
@@ -80,11 +80,8 @@ class Frozen:
         self, layer: int, projection: Projection, streams: Float[Tensor, "batch sender kept d_model"]
     ) -> Float[Tensor, "batch sender kept head d_head"]:
         """Queries, keys or values of a layer that reads `streams`, as they enter the product."""
-        try:
-            with attached(self.shared.modules, {}, _stop):
-                self.shared.replay.layer(layer, streams.flatten(1, 2), self._positions(streams.shape[1]))
-        except _ReachedError as reached:
-            call = reached.call
+        rows, positions = streams.flatten(1, 2), self._positions(streams.shape[1])
+        call = self.shared.replay.attention_call(layer, rows, positions)
         projections = {"q": call.query, "k": call.key, "v": call.value}
         new = projections[projection].transpose(1, 2)
         return new.reshape(*streams.shape[:3], *new.shape[2:])
@@ -140,15 +137,3 @@ class _Held:
         z = clean[:, None].repeat(1, call.query.shape[2] // clean.shape[1], 1, 1, 1)
         edit = self.edits.get(call.layer)
         return (edit(z) if edit else z).flatten(1, 2)
-
-
-class _ReachedError(Exception):
-    """Ends a layer at its attention."""
-
-    def __init__(self, call: AttentionCall) -> None:
-        super().__init__("attention reached")
-        self.call = call
-
-
-def _stop(call: AttentionCall) -> Tensor:
-    raise _ReachedError(call)

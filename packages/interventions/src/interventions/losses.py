@@ -88,7 +88,7 @@ def loss_sweep(
         for first in range(0, len(prompts), batch_size):
             rows = slice(first, min(first + batch_size, len(prompts)))
             some = prompts.rows(rows)
-            edited, shared = prepare(modules, rows, edit, component, at), run_shared(modules, some)
+            edited, shared = prepare(modules, rows, edit, component, at), run_shared(modules, some, whole=True)
             assert shared.final is not None
             clean[rows] = -_log_probs(modules, shared.final[:, None], some.tokens)[:, 0, targets].mean(dim=-1)
             for chunk in in_chunks(modules, plan.by_start(0)[0], len(some) * plan.length, plan.length, budget):

@@ -3,8 +3,9 @@
     logit_difference   logit(correct) - logit(wrong)               logit    log_probability   log p(token), nats
     kl_to_clean        KL(clean || edited), nats                   rank     0 for the highest logit
 
-A metric that needs some tokens' logits alone says so by `columns`: then no others are computed. The rest see all
-logits, of a chunk of branches at a time, so that rows x vocabulary never exist at once.
+A metric that needs some tokens' logits alone says so by `columns`: then no others are kept, and none is computed unless
+it is `normalised`, which takes log sum exp of all logits, a block of the vocabulary at a time. The rest see all logits,
+of a chunk of branches at a time, so that rows x vocabulary never exist at once.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interventions.hooks import Modules
-from interventions.network import unembed, unembed_columns
+from interventions.network import log_normaliser, unembed, unembed_columns
 
 Logits = Float[Tensor, "batch branch d_vocab"]
 
@@ -31,12 +32,14 @@ class Metric:
         columns: tokens whose logits are needed, for each prompt; None for all.
         measure: sees float32 logits and a `Context`, both of the prompts that are being run.
         tokens: a token for each prompt, which `measure` is given.
+        normalised: `measure` sees log-probabilities of `columns` instead of their logits.
     """
 
     name: str
     columns: Int[Tensor, "batch column"] | None
     measure: Callable[[Tensor, Context], Tensor]
     tokens: Int[Tensor, " batch"] | None = None
+    normalised: bool = False
 
     def check(self, n: int) -> None:
         """Refuse a metric that is for another number of prompts.
@@ -78,12 +81,12 @@ def token_logit(tokens: Int[Tensor, " batch"]) -> Metric:
 
 def log_probability(tokens: Int[Tensor, " batch"]) -> Metric:
     """log p(token) of each prompt, nats."""
-    return Metric("log-probability", None, _log_probability, tokens)
+    return Metric("log-probability", tokens[:, None], lambda log_p, _: log_p[..., 0], normalised=True)
 
 
 def probability(tokens: Int[Tensor, " batch"]) -> Metric:
     """p(token) of each prompt."""
-    return Metric("probability", None, lambda logits, context: _log_probability(logits, context).exp(), tokens)
+    return Metric("probability", tokens[:, None], lambda log_p, _: log_p[..., 0].exp(), normalised=True)
 
 
 def rank(tokens: Int[Tensor, " batch"]) -> Metric:
@@ -134,8 +137,10 @@ def evaluate(
         ValueError: the metric returns another shape.
     """
     if metric.columns is not None:
-        columns = metric.columns[rows].to(hidden.device)
-        return _checked(metric, metric.measure(unembed_columns(modules, hidden, columns), Context()), hidden)
+        logits = unembed_columns(modules, hidden, metric.columns[rows].to(hidden.device))
+        if metric.normalised:
+            logits = logits - log_normaliser(modules, hidden, budget=budget)[..., None]
+        return _checked(metric, metric.measure(logits, Context()), hidden)
     reference = unembed(modules, clean[:, None])
     tokens = None if metric.tokens is None else metric.tokens[rows].to(hidden.device)
     context = Context(reference, tokens)
@@ -161,7 +166,3 @@ def _checked(metric: Metric, values: Tensor, hidden: Tensor) -> Tensor:
 def _column(logits: Tensor, context: Context) -> Tensor:
     assert context.tokens is not None
     return logits.gather(-1, context.tokens[:, None, None].expand(-1, logits.shape[1], 1))
-
-
-def _log_probability(logits: Tensor, context: Context) -> Tensor:
-    return _column(logits, context)[..., 0] - logits.logsumexp(dim=-1)

@@ -7,29 +7,33 @@ ordinary pass, and other rows.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
-from interventions.attention import Attend, Callback
+from interventions.activations import fused_activations
+from interventions.attention import Attend, AttentionCall, Callback
 from interventions.hooks import Modules, attached
 from interventions.prompts import Prompts
 
 Arguments = Mapping[str, Any]
+CPU_BLOCK = 1024  # columns of the vocabulary at a time: their logits, of some hundred rows, stay in a core's cache
 
 
 @contextmanager
 def inference(network: nn.Module) -> Iterator[None]:
-    """No dropout, no gradients; the training flags are restored."""
+    """No dropout, no gradients, fused activations; the network is as it was afterwards."""
     training = [module for module in network.modules() if module.training]
     network.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), fused_activations(network):
             yield
     finally:
         for module in training:
@@ -71,6 +75,26 @@ def unembed_columns(
     if head.bias is not None:
         logits = logits + head.bias[columns].float()[:, None]
     return _capped(modules, logits)
+
+
+def log_normaliser(
+    modules: Modules, hidden: Float[Tensor, "batch row d_model"], *, budget: int
+) -> Float[Tensor, "batch row"]:
+    """log sum exp of all logits of every row, from logits of a block of the vocabulary at a time.
+
+    Args:
+        budget: bytes that the logits of a block may take, about.
+    """
+    network: Any = modules.network
+    head = network.get_output_embeddings()
+    at_once = max(1, budget // (4 * hidden[..., 0].numel()))
+    at_once = min(at_once, CPU_BLOCK) if hidden.device.type == "cpu" else at_once
+    bias = head.bias.split(at_once) if head.bias is not None else repeat(None)
+    parts = [
+        _capped(modules, functional.linear(hidden, weight, of_block).float()).logsumexp(dim=-1)
+        for weight, of_block in zip(head.weight.split(at_once), bias, strict=False)
+    ]
+    return torch.stack(parts, dim=-1).logsumexp(dim=-1)
 
 
 def _capped(modules: Modules, logits: Tensor) -> Tensor:
@@ -120,7 +144,26 @@ class Replay:
         result: Tensor = output[0] if isinstance(output, tuple) else output
         return result
 
+    def attention_call(
+        self, layer: int, rows: Float[Tensor, "batch row d_model"], positions: Int[Tensor, " row"]
+    ) -> AttentionCall:
+        """What the layer asks of its attention for such rows: the layer is run up to there and no further."""
+        try:
+            with attached(self.modules, {}, stop_at_attention):
+                self.layer(layer, rows, positions)
+        except AttentionReached as reached:
+            return reached.call
+        raise AssertionError("a layer that called no attention")
 
-def by_layer(callbacks: Mapping[tuple[str, int], Callback]) -> Sequence[int]:
-    """Layers that callbacks are for, in order."""
-    return sorted({layer for _, layer in callbacks})
+
+class AttentionReached(Exception):  # noqa: N818 (what happened, not that it is an error)
+    """Ends a layer at its attention; `call` is what the layer asked of it."""
+
+    def __init__(self, call: AttentionCall) -> None:
+        super().__init__("attention reached")
+        self.call = call
+
+
+def stop_at_attention(call: AttentionCall) -> Tensor:
+    """An `Attend` that raises AttentionReached."""
+    raise AttentionReached(call)
