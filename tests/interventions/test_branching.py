@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from interventions.branching import run_branches, run_shared
-from interventions.edits import Apply, Edit, Replace
+from interventions.edits import Apply, Edit, Replace, Zero
 from interventions.hooks import Modules
 from interventions.metrics import custom, token_logit
 from interventions.network import inference, unembed
@@ -34,8 +34,34 @@ def test_branches_without_edits_are_the_prompt(name: str) -> None:
         shared = run_shared(Modules(network), PROMPTS)
         torch.testing.assert_close(unembed(shared.modules, shared.last), logits, atol=1e-4, rtol=0)
         for start in (0, 3, 5):
-            branches = unembed(shared.modules, run_branches(shared, start, [0, 0, 1, 2], {}))
-            torch.testing.assert_close(branches, logits[:, None].expand_as(branches), atol=1e-4, rtol=0)
+            for entering in ([0, 0, 1, 2], [0, 0, 1]):  # of the last layer all rows, or the last row alone
+                branches = unembed(shared.modules, run_branches(shared, start, entering, {}))
+                torch.testing.assert_close(branches, logits[:, None].expand_as(branches), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_pass_that_ends_at_the_last_attention_leaves_what_a_whole_one_leaves(name: str) -> None:
+    network = random_network(name)
+    with inference(network):
+        part, whole = (run_shared(Modules(network), PROMPTS, whole=whole) for whole in (False, True))
+        assert part.final is None
+        assert whole.final is not None
+        torch.testing.assert_close(part.last, whole.last, atol=1e-5, rtol=0)
+    for name_of in ("keys", "values", "stream"):
+        pairs = zip(getattr(part, name_of), getattr(whole, name_of), strict=True)
+        assert all(torch.equal(ours, theirs) for ours, theirs in pairs), name_of
+
+
+def test_of_the_last_layer_only_the_last_row_is_computed_behind_attention() -> None:
+    network = random_network("gpt2")
+    rows: list[int] = []
+    handle = network.transformer.h[2].mlp.register_forward_pre_hook(lambda _, args: rows.append(args[0].shape[1]))
+    try:
+        sweep(network, PROMPTS, Zero(), METRIC, component="resid_pre", over=("layer",), positions=(-4,))
+    finally:
+        handle.remove()
+    # The prompt's own last row; the last rows of two branches; all four rows of the one that is edited in this layer.
+    assert rows == [1, 2, 4]
 
 
 def test_branches_do_not_see_each_other() -> None:

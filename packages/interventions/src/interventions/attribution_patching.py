@@ -32,12 +32,13 @@ from torch import Tensor, nn
 from interventions.attention import Callback
 from interventions.edits import Edit, Replace
 from interventions.hooks import Modules
+from interventions.memory import default_budget
 from interventions.metrics import Metric, evaluate
 from interventions.network import final_hidden, inference
 from interventions.prompts import Prompts
 from interventions.results import SweepResult
 from interventions.sources import Edited, check_edit, prepare, settled
-from interventions.sweeps import BUDGET, Axis, Cell, Plan, Progress
+from interventions.sweeps import Axis, Cell, Plan, Progress
 
 
 def attribution_patch(
@@ -170,7 +171,8 @@ class _Run:
         """The metric of one ordinary pass with hooks, and what it measured; `clean` is what it compares with."""
         last = final_hidden(self.modules, self.prompts, hooks)[:, -1]
         reference = last.detach() if clean is None else clean
-        values = evaluate(self.metric, self.modules, last[:, None], reference, self.rows, budget=BUDGET)
+        budget = default_budget(self.modules, self.prompts)
+        values = evaluate(self.metric, self.modules, last[:, None], reference, self.rows, budget=budget)
         return values[:, 0], last.detach()
 
     def _summed(self, values: Float[Tensor, " batch"]) -> Float[Tensor, ""]:

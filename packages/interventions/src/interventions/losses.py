@@ -22,11 +22,12 @@ from interventions.contexts import Site, SiteEdit
 from interventions.contexts import edited as editing
 from interventions.edits import Edit
 from interventions.hooks import Modules
+from interventions.memory import default_budget, in_chunks
 from interventions.network import final_hidden, inference, unembed
 from interventions.prompts import Prompts
 from interventions.results import SweepResult
 from interventions.sources import check_edit, prepare, settled
-from interventions.sweeps import BUDGET, Axis, Plan, Progress, branch_edits, in_chunks
+from interventions.sweeps import Axis, Plan, Progress, branch_edits
 
 
 def next_token_log_probs(
@@ -58,7 +59,7 @@ def loss_sweep(
     targets: slice = slice(None),
     method: Literal["branches", "oracle"] = "branches",
     batch_size: int = 8,
-    budget: int = BUDGET,
+    budget: int | None = None,
     progress: Progress = lambda done, total: None,
 ) -> SweepResult:
     """Mean loss of every prompt with each cell edited at all positions; effects are increases of the loss.
@@ -91,7 +92,9 @@ def loss_sweep(
             edited, shared = prepare(modules, rows, edit, component, at), run_shared(modules, some, whole=True)
             assert shared.final is not None
             clean[rows] = -_log_probs(modules, shared.final[:, None], some.tokens)[:, 0, targets].mean(dim=-1)
-            for chunk in in_chunks(modules, plan.by_start(0)[0], len(some) * plan.length, plan.length, budget):
+            cells, limit = plan.by_start(0)[0], default_budget(modules, some) if budget is None else budget
+            patterns = component == "pattern"
+            for chunk in in_chunks(modules, cells, len(some), plan.length, plan.length, limit, patterns=patterns):
                 if method == "oracle":
                     hooks = [{(component, cell.layer): edited.of_cell(cell, component)} for cell in chunk]
                     hidden = torch.stack([final_hidden(modules, some, one) for one in hooks], dim=1)

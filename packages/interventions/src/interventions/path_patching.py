@@ -36,13 +36,14 @@ from interventions.branching import BranchEdit, run_branches
 from interventions.edits import Replace
 from interventions.frozen import Frozen, run_frozen
 from interventions.hooks import Modules
+from interventions.memory import default_budget, in_chunks
 from interventions.metrics import Metric, evaluate
 from interventions.network import final_hidden, inference
 from interventions.prompts import Prompts
 from interventions.receivers import Into, Receivers, checked
 from interventions.results import SweepResult
 from interventions.sources import Edited, captured, check_edit, first_difference, prepare
-from interventions.sweeps import BUDGET, Cell, Plan, Progress
+from interventions.sweeps import Cell, Plan, Progress
 
 
 def path_patch(
@@ -57,7 +58,7 @@ def path_patch(
     through_mlps: bool = True,
     method: Literal["branches", "oracle"] = "branches",
     batch_size: int | None = None,
-    budget: int = BUDGET,
+    budget: int | None = None,
     progress: Progress = lambda done, total: None,
 ) -> SweepResult:
     """Patch the path from every sender to the receivers and measure; axes ("layer", "head") are the sender's.
@@ -73,7 +74,7 @@ def path_patch(
         through_mlps: whether MLPs between sender and receivers are computed anew, or keep their clean output.
         method: "oracle" runs one (two for `HeadInputs`) ordinary passes a sender.
         batch_size: prompts at a time; all by default.
-        budget: bytes that the senders of one pass may take, about.
+        budget: bytes that the senders of one pass may take, about; by default as for `sweep`.
         progress: called with the senders done and the senders in all, those of every batch of prompts counted.
 
     Raises:
@@ -138,7 +139,7 @@ class _Run:
     cells: Sequence[Cell]
     through_mlps: bool
     method: str
-    budget: int
+    budget: int | None
 
     def rows(
         self, prompts: Prompts, rows: slice, report: Callable[[int], None]
@@ -149,17 +150,16 @@ class _Run:
         start = self._start(prompts, rows)
         frozen = run_frozen(modules, prompts, min(start, length - 1), edited, self.through_mlps)
         last = frozen.shared.last
-        clean = evaluate(self.metric, modules, last[:, None], last, rows, budget=self.budget)
+        budget = default_budget(modules, prompts) if self.budget is None else self.budget
+        clean = evaluate(self.metric, modules, last[:, None], last, rows, budget=budget)
         if start == length:
             report(len(self.cells))
             return clean.repeat(1, len(self.cells)), clean[:, 0]
-        each = 4 * len(prompts) * (length - start) * (modules.widest + modules.n_heads * length)
-        at_once, parts = max(1, self.budget // each), []
-        for first in range(0, len(self.cells), at_once):
-            chunk = self.cells[first : first + at_once]
+        parts: list[Tensor] = []
+        for chunk in in_chunks(modules, self.cells, len(prompts), length - start, length, budget):
             hidden = self._hooked(prompts, chunk, edited) if self.method == "oracle" else self._branches(frozen, chunk)
-            parts.append(evaluate(self.metric, modules, hidden, last, rows, budget=self.budget))
-            report(first + len(chunk))
+            parts.append(evaluate(self.metric, modules, hidden, last, rows, budget=budget))
+            report(sum(part.shape[1] for part in parts))
         return torch.cat(parts, dim=1), clean[:, 0]
 
     def _start(self, prompts: Prompts, rows: slice) -> int:

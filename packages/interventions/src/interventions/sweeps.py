@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from interventions.branching import BranchEdit, Shared, run_branches, run_shared
 from interventions.edits import Edit
 from interventions.hooks import HEADS, Modules
+from interventions.memory import default_budget, in_chunks
 from interventions.metrics import Metric, evaluate
 from interventions.network import final_hidden, inference
 from interventions.prompts import Prompts
@@ -31,7 +32,6 @@ from interventions.sources import Edited, check_edit, first_difference, prepare,
 
 Axis = Literal["layer", "head", "position"]
 Progress = Callable[[int, int], None]
-BUDGET = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def sweep(
     positions: Sequence[int] | None = (-1,),
     method: Literal["branches", "oracle"] = "branches",
     batch_size: int | None = None,
-    budget: int = BUDGET,
+    budget: int | None = None,
     progress: Progress = lambda done, total: None,
 ) -> SweepResult:
     """Edit every cell alone and measure.
@@ -69,7 +69,8 @@ def sweep(
         positions: which, counted from the end (-1 is the last token); None for all.
         method: "oracle" runs one ordinary forward pass a cell.
         batch_size: prompts at a time; all by default.
-        budget: bytes that the branches of one pass may take, about.
+        budget: bytes that the branches of one pass may take, about; by default half of what the logits of one plain
+            forward pass over a batch of the prompts take.
         progress: called with the cells done and the cells in all, those of every batch of prompts counted.
 
     Raises:
@@ -196,11 +197,12 @@ def _sweep_rows(
     metric: Metric,
     plan: Plan,
     method: str,
-    budget: int,
+    budget: int | None,
     progress: Progress,
 ) -> tuple[Float[Tensor, "batch cell"], Float[Tensor, " batch"]]:
     """All cells for some of the prompts."""
     mine = prompts.rows(rows)
+    budget = default_budget(modules, mine) if budget is None else budget
     layers = sorted({cell.layer for cell in plan.cells})
     edited = prepare(modules, rows, edit, plan.component, layers)
     groups = plan.by_start(0 if method == "oracle" else first_difference(mine, rows, edit))
@@ -209,7 +211,7 @@ def _sweep_rows(
     values = clean.repeat(1, len(plan.cells))
     done = len(plan.cells) - sum(map(len, groups.values()))
     for start, cells in groups.items():
-        for chunk in in_chunks(modules, cells, len(mine) * (plan.length - start), plan.length, budget):
+        for chunk in _chunks(modules, cells, len(mine), start, plan, budget):
             if method == "oracle":
                 hidden = torch.stack([_one_forward(modules, mine, plan.component, cell, edited) for cell in chunk], 1)
             else:
@@ -221,22 +223,32 @@ def _sweep_rows(
     return values, clean[:, 0]
 
 
-def in_chunks(modules: Modules, cells: list[Cell], rows: int, length: int, budget: int) -> list[list[Cell]]:
-    """As many cells at once as the budget allows: the widest MLP layer and the attention scores count."""
-    each = 4 * rows * (modules.widest + modules.n_heads * length)
-    at_once = max(1, budget // each)
-    return [cells[first : first + at_once] for first in range(0, len(cells), at_once)]
+def _chunks(
+    modules: Modules, cells: list[Cell], batch: int, start: int, plan: Plan, budget: int
+) -> list[Sequence[Cell]]:
+    """The cells that are run together; those of the last layer apart, so that the others need only its last row."""
+    end, width = len(modules) - 1, plan.length - start
+    apart = [[cell for cell in cells if cell.layer != end], [cell for cell in cells if cell.layer == end]]
+    patterns = plan.component == "pattern"
+    return [
+        chunk
+        for some in (apart if width > 1 else [cells])
+        if some
+        for chunk in in_chunks(modules, some, batch, width, plan.length, budget, patterns=patterns)
+    ]
 
 
 def _branches(
-    shared: Shared, start: int, component: str, cells: list[Cell], edited: Edited
+    shared: Shared, start: int, component: str, cells: Sequence[Cell], edited: Edited
 ) -> Float[Tensor, "batch cell d_model"]:
     """All cells, which part at `start`, as branches of one pass."""
     edits = branch_edits(start, component, cells, edited)
     return run_branches(shared, start, [cell.layer for cell in cells], edits)
 
 
-def branch_edits(start: int, component: str, cells: list[Cell], edited: Edited) -> dict[tuple[str, int], BranchEdit]:
+def branch_edits(
+    start: int, component: str, cells: Sequence[Cell], edited: Edited
+) -> dict[tuple[str, int], BranchEdit]:
     """The edits of cells that are branches from `start` on, in this order, by (component, layer)."""
     edits = {}
     for layer in sorted({cell.layer for cell in cells}):

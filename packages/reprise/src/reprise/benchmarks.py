@@ -2,7 +2,8 @@
 
 A bench is a function that returns its rows as (name, name of the row it is compared with or None, callable). Seconds
 are the median of the repeats, taken round-robin over the rows so that a noisy moment hits all of them alike, after one
-untimed call each; memory is the peak that this first call adds to the resident set, sampled every millisecond.
+untimed call each; memory is the peak that this first call adds to the resident set, sampled every millisecond, with a C
+library that keeps nothing that was freed.
 
 A fourth entry may say more of a row's work, in numbers: "sampled", the share of the work that the callable does where
 all of it would take too long (seconds are divided by it), and "flops", of the callable's own work. The rate of the row
@@ -11,9 +12,12 @@ named `PEAK`, a plain matrix product, is what the rates of all others are a shar
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
 from statistics import median
 from typing import cast
@@ -98,7 +102,7 @@ def peak_mib(call: Callable[[], object]) -> float:
     import psutil
 
     process = psutil.Process()
-    before = peak = process.memory_info().rss
+    before = peak = 0
     finished = threading.Event()
 
     def watch() -> None:
@@ -107,11 +111,32 @@ def peak_mib(call: Callable[[], object]) -> float:
             peak = max(peak, process.memory_info().rss)
 
     watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        call()
-        peak = max(peak, process.memory_info().rss)
-    finally:
-        finished.set()
-        watcher.join()
+    with _nothing_kept():
+        before = peak = process.memory_info().rss
+        watcher.start()
+        try:
+            call()
+            peak = max(peak, process.memory_info().rss)
+        finally:
+            finished.set()
+            watcher.join()
     return float(peak - before) / 2**20
+
+
+@contextlib.contextmanager
+def _nothing_kept() -> Iterator[None]:
+    """Inside, freed memory goes back to the system at once: what the C library kept would hide what a row takes.
+
+    Afterwards the allocator is as a long-lived process has it, which is faster. Another library than glibc stays as it
+    is, and memory is then what the resident set shows.
+    """
+    mmap_threshold, trim_threshold = -3, -1  # malloc.h
+    set_option = getattr(ctypes.CDLL(None), "mallopt", lambda option, value: 0)
+    gc.collect()
+    set_option(mmap_threshold, 2**18)
+    set_option(trim_threshold, 0)
+    try:
+        yield
+    finally:
+        set_option(mmap_threshold, 2**25)
+        set_option(trim_threshold, 2**26)
