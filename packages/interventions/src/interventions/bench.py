@@ -31,37 +31,54 @@ Row = tuple[str, str | None, Callable[[], object], Work]
 LAYERS, HEADS, VOCABULARY, PROMPTS = 12, 12, 50_257, 4
 WIDTHS, LENGTHS = (384, 768), (64, 128, 512)
 CELLS = 3  # that a loop of one forward pass a cell is timed on
-POSITIONS = 4  # that a sweep over positions is timed on, branches and loops alike
+POSITIONS = 16  # that branches over positions are timed on; half as many where prompts are long
 
 
 def rows(widths: tuple[int, ...] = WIDTHS, lengths: tuple[int, ...] = LENGTHS) -> Iterator[Row]:
     """The rows, for every width and prompt length."""
     a, b = torch.randn(2048, 768), torch.randn(768, 3072)
-    yield _row("matmul peak", None, lambda: [a @ b for _ in range(20)])
+    yield timed_row("matmul peak", None, lambda: [a @ b for _ in range(20)])
     for width in widths:
         for length in lengths:
-            yield from _Case(width, length).rows()
+            yield from Case(width, length).rows()
 
 
-def _row(name: str, baseline: str | None, call: Callable[[], object], sampled: float = 1.0) -> Row:
+def timed_row(
+    name: str, baseline: str | None, call: Callable[[], object], *, sampled: float = 1.0, device: str = "cpu"
+) -> Row:
+    """A row whose FLOPs are counted; on a GPU, calls end when their work has, and memory is the GPU's."""
     with FlopCounterMode(display=False) as counter:
         call()
-    return name, baseline, call, {"flops": float(counter.get_total_flops()), "sampled": sampled}
+    work = {"flops": float(counter.get_total_flops()), "sampled": sampled}
+    if device == "cpu":
+        return name, baseline, call, work
+
+    def finished() -> None:
+        call()
+        torch.cuda.synchronize()
+
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    finished()
+    return name, baseline, finished, {**work, "peak_mib": (torch.cuda.max_memory_allocated() - before) / 2**20}
 
 
 @dataclass(frozen=True)
-class _Case:
+class Case:
     """All rows of one width and prompt length; prompts, and what is patched into them, are random."""
 
     width: int
     length: int
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32
 
     @cached_property
     def network(self) -> Any:
         from transformers import GPT2Config, GPT2LMHeadModel
 
         torch.manual_seed(0)
-        return GPT2LMHeadModel(GPT2Config(n_embd=self.width, n_layer=LAYERS, n_head=HEADS)).eval()
+        network = GPT2LMHeadModel(GPT2Config(n_embd=self.width, n_layer=LAYERS, n_head=HEADS))
+        return network.to(self.device, self.dtype).eval()
 
     @cached_property
     def bridge(self) -> Any:
@@ -73,38 +90,49 @@ class _Case:
 
     @cached_property
     def tokens(self) -> Int[Tensor, "prompt pos"]:
-        return torch.randint(VOCABULARY, (PROMPTS, self.length), generator=torch.Generator().manual_seed(0))
+        tokens = torch.randint(VOCABULARY, (PROMPTS, self.length), generator=torch.Generator().manual_seed(0))
+        return tokens.to(self.device)
 
     @cached_property
     def answers(self) -> Int[Tensor, "2 prompt"]:
-        return torch.randint(VOCABULARY, (2, PROMPTS), generator=torch.Generator().manual_seed(1))
+        answers = torch.randint(VOCABULARY, (2, PROMPTS), generator=torch.Generator().manual_seed(1))
+        return answers.to(self.device)
 
     @cached_property
     def z(self) -> dict[int, Float[Tensor, "prompt 1 head d_head"]]:
-        generator = torch.Generator().manual_seed(2)
-        return {at: torch.randn(PROMPTS, 1, HEADS, self.width // HEADS, generator=generator) for at in range(LAYERS)}
+        return self._random(2, 1, HEADS, self.width // HEADS)
 
     @cached_property
     def stream(self) -> dict[int, Float[Tensor, "prompt pos d_model"]]:
-        generator = torch.Generator().manual_seed(3)
-        return {at: torch.randn(PROMPTS, self.length, self.width, generator=generator) for at in range(LAYERS)}
+        return self._random(3, self.length, self.width)
+
+    def _random(self, seed: int, *shape: int) -> dict[int, Tensor]:
+        """By layer, for each prompt."""
+        generator = torch.Generator().manual_seed(seed)
+        parts = [torch.randn(PROMPTS, *shape, generator=generator) for _ in range(LAYERS)]
+        return {layer: part.to(self.device, self.dtype) for layer, part in enumerate(parts)}
 
     def rows(self) -> Iterator[Row]:
         of = f"d {self.width}, T {self.length}: "
         heads, positions = LAYERS * HEADS, LAYERS * self.length
         loop, hooks = of + "heads, one prompt a forward, full logits", of + "heads, plain hooks"
         lens = of + "positions, TransformerLens"
-        share = min(1.0, POSITIONS / self.length)
-        yield _row(of + "one forward pass", None, lambda: self._forward(self.tokens, full=True))
-        yield _row(loop, None, self._reference_loop, 1 / heads)
-        yield _row(hooks, loop, self._plain_hooks, CELLS / heads)
-        yield _row(of + "heads, TransformerLens", loop, self._transformer_lens_heads, CELLS / heads)
-        yield _row(of + "heads, nnsight", loop, self._nnsight, CELLS / heads)
-        yield _row(of + "heads, branches, logit difference", loop, lambda: self._heads(full=False))
-        yield _row(of + "heads, branches, log-probability (all logits)", loop, lambda: self._heads(full=True))
-        yield _row(lens, None, self._transformer_lens_positions, CELLS / positions)
-        yield _row(of + "positions, plain hooks", lens, lambda: self._positions("oracle", CELLS), CELLS / positions)
-        yield _row(of + "positions, branches", lens, lambda: self._positions("branches", POSITIONS), share)
+        sampled = POSITIONS if self.length <= 128 else POSITIONS // 2
+        one, few, places = 1 / heads, CELLS / heads, CELLS / positions
+        yield self._row(of + "one forward pass", None, lambda: self._forward(self.tokens, full=True))
+        yield self._row(loop, None, self.reference_loop, one)
+        yield self._row(hooks, loop, self._plain_hooks, few)
+        yield self._row(of + "heads, TransformerLens", loop, self._transformer_lens_heads, few)
+        yield self._row(of + "heads, nnsight", loop, self._nnsight, few)
+        yield self._row(of + "heads, branches, logit difference", loop, lambda: self.heads(full=False))
+        yield self._row(of + "heads, branches, log-probability (all logits)", loop, lambda: self.heads(full=True))
+        yield self._row(lens, None, self.transformer_lens_positions, places)
+        yield self._row(of + "positions, plain hooks", lens, lambda: self.positions("oracle", CELLS), places)
+        branches = of + "positions, branches"
+        yield self._row(branches, lens, lambda: self.positions("branches", sampled), sampled / self.length)
+
+    def _row(self, name: str, baseline: str | None, call: Callable[[], object], sampled: float = 1.0) -> Row:
+        return timed_row(name, baseline, call, sampled=sampled, device=self.device)
 
     def _forward(self, tokens: Tensor, *, full: bool) -> Tensor:
         with torch.no_grad():
@@ -126,19 +154,19 @@ class _Case:
         finally:
             handle.remove()
 
-    def _reference_loop(self) -> object:
+    def reference_loop(self) -> object:
         """One cell as the public code of Todd et al. 2024 runs it: a forward pass for each prompt, all logits."""
         return [self._patched(6, 5, self.tokens[i : i + 1], self.z[6][i, 0, 5], full=True) for i in range(PROMPTS)]
 
     def _plain_hooks(self) -> object:
         return [self._patched(layer, 5, self.tokens, self.z[layer][:, 0, 5], full=False) for layer in (1, 6, 11)]
 
-    def _heads(self, *, full: bool) -> object:
+    def heads(self, *, full: bool) -> object:
         metric = log_probability(self.answers[0]) if full else logit_difference(*self.answers)
         edit, prompts = Given(self.z), Prompts(self.tokens)
         return sweep(self.network, prompts, edit, metric, component="z", over=("layer", "head"))
 
-    def _positions(self, method: Any, cells: int) -> object:
+    def positions(self, method: Any, cells: int) -> object:
         metric = logit_difference(*self.answers)
         places = torch.linspace(-self.length, -1, min(cells, self.length)).long().tolist()
         layers = None if method == "branches" else [6]
@@ -160,7 +188,7 @@ class _Case:
 
         def metric(logits: Tensor) -> Tensor:
             last = logits[:, -1]
-            rows = torch.arange(PROMPTS)
+            rows = torch.arange(PROMPTS, device=self.device)
             return (last[rows, self.answers[0]] - last[rows, self.answers[1]]).mean()
 
         frame = pd.DataFrame(cells)
@@ -177,7 +205,7 @@ class _Case:
 
         return self._transformer_lens("z", put, [{"layer": layer, "head_index": 5} for layer in (1, 6, 11)])
 
-    def _transformer_lens_positions(self) -> object:
+    def transformer_lens_positions(self) -> object:
         def put(stream: Tensor, index: Any, cache: Any) -> Tensor:
             stream[:, index[1]] = self.stream[index[0]][:, index[1]]
             return stream
