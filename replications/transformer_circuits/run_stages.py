@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from replications.transformer_circuits import prompts
 from replications.transformer_circuits.models import INDUCTION, array, facts, is_attention_only, load, roles, skipped
 from replications.transformer_circuits.weight_stages import text
+from torch import Tensor
 
 import circuits
 import interventions
-from interventions import Prompts, Zero
+from circuits import Head
+from interventions import HeadInputs, Model, Prompts, Site, Zero, captured, path_edits
 from reprise import Job, Result
 
 BATCH = 16
@@ -70,19 +74,10 @@ def paths(job: Job) -> Result:
         ).mean(axis=1)
         for keys in (right, wrong)
     )
-    how = circuits.ZeroAblation()
-    detectors = {"induction": circuits.DETECTORS["induction"]}
-    at = tuple(torch.tensor(induction).T)
-    whole = circuits.head_scores_by_sequence(bridge, tokens, detectors=detectors, batch_size=BATCH)["induction"]
-    scores = {"intact": whole[:, *at]}
+    scores = {"intact": _induction(model, tokens, induction)}
     for into in ("q", "k", "v"):
-        without = circuits.path_ablated_head_scores(
-            bridge, tokens, [previous], list(induction), into, how, detectors=detectors, batch_size=BATCH
-        )
-        scores[into] = without["induction"][:, *at]
-    with circuits.ablate_heads(bridge, [previous], how):
-        gone = circuits.head_scores_by_sequence(bridge, tokens, detectors=detectors, batch_size=BATCH)
-        scores["everywhere"] = gone["induction"][:, *at]
+        scores[into] = _induction(model, tokens, induction, previous, into)
+    scores["everywhere"] = _induction(model, tokens, induction, previous)
     labels = list(circuits.score_labels(bridge, max(layer for layer, _ in induction)))
     return Result(
         {
@@ -97,6 +92,29 @@ def paths(job: Job) -> Result:
             "labels": labels,
         },
     )
+
+
+def _induction(
+    model: Model,
+    tokens: Int[Tensor, "batch pos"],
+    heads: Sequence[Head],
+    without: Head | None = None,
+    into: Literal["q", "k", "v"] | None = None,
+) -> Float[Tensor, "batch head"]:
+    """Induction scores of the heads; `without` another one's output, everywhere or `into` one of their inputs alone."""
+    layers, parts = sorted({layer for layer, _ in heads}), []
+    for rows in torch.split(tokens, BATCH):
+        edits: dict[Site, Any] = {}
+        if without is not None and into is None:
+            edits = {Site("z", without[0], head=without[1]): Zero()}
+        elif without is not None and into is not None:
+            edits = {**path_edits(model.network, Prompts(rows), [without], HeadInputs(heads, into))}
+        with torch.no_grad(), captured(model.network, [Site("pattern", at) for at in layers], edits=edits) as seen:
+            model.network(rows.to(model.network.device), use_cache=False)
+        patterns = {at: seen[Site("pattern", at)][0].transpose(1, 2).float() for at in layers}
+        score = {at: circuits.DETECTORS["induction"](patterns[at], rows.to(patterns[at].device)) for at in layers}
+        parts.append(torch.stack([score[layer][:, head] for layer, head in heads], dim=1).cpu())
+    return torch.cat(parts)
 
 
 def positions(job: Job) -> Result:

@@ -143,7 +143,7 @@ def gpt2() -> Any:
     return GPT2LMHeadModel(config)
 
 
-def llama() -> Any:
+def llama(*, biases: bool = True) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(2)
@@ -156,7 +156,7 @@ def llama() -> Any:
         vocab_size=D_VOCAB,
         max_position_embeddings=N_CTX,
         initializer_range=0.5,
-        attention_bias=True,
+        attention_bias=biases,
     )
     return LlamaForCausalLM(config)
 

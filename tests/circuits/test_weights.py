@@ -12,7 +12,7 @@ from torch import Tensor
 from circuits import read_weights
 from circuits.bridge import record
 
-from .conftest import Case, native_case
+from .conftest import Case, llama, native_case
 
 
 def check(model: Any, tokens: Tensor) -> None:
@@ -38,6 +38,18 @@ QKV = {f"attn.hook_{name.lower()}": (f"W_{name}", f"b_{name}") for name in "QKV"
 
 def test_queries_keys_values_and_logits_are_those_of_the_model(case: Case, tokens: Tensor) -> None:
     check(case.bridge, tokens)
+
+
+def test_projections_without_biases_have_zeros(tokens: Tensor) -> None:
+    """As in Llama itself, for which the bridge has no bias tensors at all."""
+    from transformer_lens.model_bridge.sources import build_bridge_from_module
+
+    network = llama(biases=False)
+    bridge: Any = build_bridge_from_module(network, "LlamaForCausalLM", hf_config=network.config).eval()
+    check(bridge, tokens)
+    weights = read_weights(bridge)
+    assert not any(bias.any() for bias in (weights.b_Q, weights.b_K, weights.b_V, weights.b_O))
+    assert (weights.b_O.shape, weights.b_O.dtype) == (weights.W_O[:, 0, 0].shape, torch.float32)
 
 
 def test_shipped_models(shipped: Any) -> None:

@@ -91,6 +91,13 @@ def read_weights(model: Bridge) -> Weights:
     def per_query_head(weight: Tensor) -> Tensor:
         return weight.float().repeat_interleave(bridge.cfg.n_heads // weight.shape[1], dim=1)
 
+    def bias_of(name: str, like: Tensor) -> Tensor:
+        """Stacked over layers; zeros where the projection has none, for which the bridge has no tensor."""
+        if all(getattr(block.attn, f"b_{name}", None) is None for block in blocks):
+            return torch.zeros_like(like, dtype=torch.float32)
+        stacked: Tensor = getattr(bridge, f"b_{name}")
+        return stacked
+
     def written(weight: Tensor) -> Tensor:
         weight = weight.float()
         return weight - weight.mean(dim=-1, keepdim=True) if centred else weight.clone()
@@ -101,10 +108,10 @@ def read_weights(model: Bridge) -> Weights:
         read, biases = {}, {}
         for name in "QKV":
             weight = per_query_head(getattr(bridge, f"W_{name}"))
-            bias = per_query_head(getattr(bridge, f"b_{name}"))
             read[name] = _centre_rows(gains * weight, centred)
+            bias = per_query_head(bias_of(name, getattr(bridge, f"W_{name}")[:, :, 0]))
             biases[name] = bias + torch.einsum("lm,lhmd->lhd", betas, weight)
-        W_O, b_O = written(bridge.W_O), written(bridge.b_O)
+        W_O, b_O = written(bridge.W_O), written(bias_of("O", bridge.W_O[:, 0, 0]))
     else:
         d_model, heads, d_head = bridge.cfg.d_model, bridge.cfg.n_heads, bridge.cfg.d_head
         like = bridge.W_E.float()

@@ -24,6 +24,7 @@ from interventions.metrics import (
     token_logit,
 )
 from interventions.path_patching import path_patch
+from interventions.path_removal import path_edits
 from interventions.prompts import Prompts, as_prompts
 from interventions.receivers import FinalStream, HeadInputs
 from interventions.results import SweepResult
@@ -64,6 +65,7 @@ __all__ = [
     "logit_difference",
     "loss_sweep",
     "next_token_log_probs",
+    "path_edits",
     "path_patch",
     "probability",
     "rank",

@@ -70,7 +70,7 @@ class Frozen:
         wanted = [layer for layer in layers if layer > senders[0].layer]
         if self.through_mlps and self.shared.modules.architecture.mlp_out is not None:
             return self._by_layers(senders, wanted)
-        change = torch.cat([self._change(senders, layer) for layer in sorted({cell.layer for cell in senders})], dim=1)
+        change = torch.cat([self.change(senders, layer) for layer in sorted({cell.layer for cell in senders})], dim=1)
         return {
             layer: self.clean[layer][:, None] + change[:, : sum(cell.layer < layer for cell in senders)]
             for layer in wanted
@@ -101,7 +101,8 @@ class Frozen:
                 rows = self.shared.replay.layer(layer, rows, self._positions(rows.shape[1] // width))
         return found
 
-    def _change(self, senders: Sequence[Cell], layer: int) -> Float[Tensor, "batch sender kept d_model"]:
+    def change(self, senders: Sequence[Cell], layer: int) -> Float[Tensor, "batch sender kept d_model"]:
+        """attn_out(z') - attn_out(z) of the senders of one layer."""
         mine = [cell for cell in senders if cell.layer == layer]
         clean = self.z[layer][:, None]
         changed = self._edit(mine, layer)(clean.repeat(1, len(mine), 1, 1, 1))
