@@ -31,7 +31,7 @@ def peak_bytes(call: Callable[[], object]) -> int:
     return peak
 
 
-@pytest.fixture(scope="module", params=["gpt2", "llama"])
+@pytest.fixture(scope="module", params=["gpt2", "llama", "gpt2 in bfloat16"])
 def network(request: pytest.FixtureRequest) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -45,9 +45,10 @@ def network(request: pytest.FixtureRequest) -> Any:
             "intermediate_size": 352,
         },
     }
-    config = AutoConfig.for_model(request.param, vocab_size=VOCABULARY, **sizes[request.param])
+    kind, _, other = request.param.partition(" in ")
+    config = AutoConfig.for_model(kind, vocab_size=VOCABULARY, **sizes[kind])
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(config).eval()
+    return AutoModelForCausalLM.from_config(config).to(torch.bfloat16 if other else torch.float32).eval()
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,7 @@ def test_a_sweep_takes_no_more_than_a_forward_pass_and_a_fifth(
     with torch.no_grad():
         network(tokens, use_cache=False)
         forward = peak_bytes(lambda: network(tokens, use_cache=False))
-    assert forward > 4 * BATCH * LENGTH * VOCABULARY
+    assert forward > network.lm_head.weight.element_size() * BATCH * LENGTH * VOCABULARY
     run()
     assert peak_bytes(run) < 1.2 * forward
 
@@ -115,5 +116,6 @@ def test_groups_are_even_and_hold_at_least_one_cell(network: Any) -> None:
 
 def test_the_default_is_half_of_the_logits_of_the_prompts(network: Any) -> None:
     modules = Modules(network)
-    assert default_budget(modules, Prompts(torch.zeros(4, 512, dtype=torch.long))) == 4 * 512 * VOCABULARY * 2
+    size = network.lm_head.weight.element_size()
+    assert default_budget(modules, Prompts(torch.zeros(4, 512, dtype=torch.long))) == 4 * 512 * VOCABULARY * size // 2
     assert default_budget(modules, Prompts(torch.zeros(1, 8, dtype=torch.long))) == 16 * 2**20

@@ -23,7 +23,8 @@ def default_budget(modules: Modules, prompts: Prompts) -> int:
     The other half is for what the shared pass keeps: keys, values and the stream of every layer.
     """
     config: Any = modules.network.config
-    return max(LEAST, 2 * len(prompts) * prompts.length * int(config.vocab_size))
+    size = next(modules.network.parameters()).element_size()
+    return max(LEAST, len(prompts) * prompts.length * int(config.vocab_size) * size // 2)
 
 
 def in_chunks(

@@ -87,7 +87,7 @@ def log_normaliser(
     """
     network: Any = modules.network
     head = network.get_output_embeddings()
-    at_once = max(1, budget // (4 * hidden[..., 0].numel()))
+    at_once = max(1, budget // (12 * hidden[..., 0].numel()))  # logits, in float32, and their exponentials
     at_once = min(at_once, CPU_BLOCK) if hidden.device.type == "cpu" else at_once
     bias = head.bias.split(at_once) if head.bias is not None else repeat(None)
     parts = [
