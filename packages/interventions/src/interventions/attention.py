@@ -119,9 +119,13 @@ class PlainAttention:
 
     q, k and v are shown as [batch, pos, head, d_head] (k and v with one head a group), patterns as
     [batch, query, head, key]. Without a callback for its pattern a layer uses torch's fused attention.
+
+    Args:
+        causal: the prompts are known to have no padding, so that without a window every mask is the causal one.
     """
 
     callbacks: Mapping[tuple[str, int], Callback]
+    causal: bool = False
 
     def __call__(self, call: AttentionCall) -> Float[Tensor, "batch query head d_head"]:
         query, key, value = (
@@ -129,8 +133,15 @@ class PlainAttention:
             for name, x in (("q", call.query), ("k", call.key), ("v", call.value))
         )
         if ("pattern", call.layer) not in self.callbacks and call.softcap is None:
+            causal = self.causal and call.window is None
             z = functional.scaled_dot_product_attention(
-                query, key, value, attn_mask=call.mask, scale=call.scale, enable_gqa=query.shape[1] != key.shape[1]
+                query,
+                key,
+                value,
+                attn_mask=None if causal else call.mask,
+                is_causal=causal,
+                scale=call.scale,
+                enable_gqa=query.shape[1] != key.shape[1],
             )
             return z.transpose(1, 2)
         groups = query.shape[1] // key.shape[1]

@@ -30,8 +30,9 @@ Work = Mapping[str, float]
 Row = tuple[str, str | None, Callable[[], object], Work]
 LAYERS, HEADS, VOCABULARY, PROMPTS = 12, 12, 50_257, 4
 WIDTHS, LENGTHS = (384, 768), (64, 128, 512)
-CELLS = 3  # that a loop of one forward pass a cell is timed on
-POSITIONS = 16  # that branches over positions are timed on; half as many where prompts are long
+CELLS, CELLS_LONG = 3, 1  # that a loop of one forward pass a cell is timed on; the second where prompts are long
+POSITIONS, POSITIONS_LONG = 8, 4  # that branches over positions are timed on
+LONG = 256
 
 
 def rows(widths: tuple[int, ...] = WIDTHS, lengths: tuple[int, ...] = LENGTHS) -> Iterator[Row]:
@@ -71,6 +72,15 @@ class Case:
     length: int
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
+
+    @property
+    def cells(self) -> int:
+        return CELLS_LONG if self.length > LONG else CELLS
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Of the heads that a loop is timed on."""
+        return (1, 6, 11)[-self.cells :]
 
     @cached_property
     def network(self) -> Any:
@@ -117,8 +127,8 @@ class Case:
         heads, positions = LAYERS * HEADS, LAYERS * self.length
         loop, hooks = of + "heads, one prompt a forward, full logits", of + "heads, plain hooks"
         lens = of + "positions, TransformerLens"
-        sampled = POSITIONS if self.length <= 128 else POSITIONS // 2
-        one, few, places = 1 / heads, CELLS / heads, CELLS / positions
+        sampled = POSITIONS_LONG if self.length > LONG else POSITIONS
+        one, few, places = 1 / heads, self.cells / heads, self.cells / positions
         yield self._row(of + "one forward pass", None, lambda: self._forward(self.tokens, full=True))
         yield self._row(loop, None, self.reference_loop, one)
         yield self._row(hooks, loop, self._plain_hooks, few)
@@ -127,7 +137,7 @@ class Case:
         yield self._row(of + "heads, branches, logit difference", loop, lambda: self.heads(full=False))
         yield self._row(of + "heads, branches, log-probability (all logits)", loop, lambda: self.heads(full=True))
         yield self._row(lens, None, self.transformer_lens_positions, places)
-        yield self._row(of + "positions, plain hooks", lens, lambda: self.positions("oracle", CELLS), places)
+        yield self._row(of + "positions, plain hooks", lens, lambda: self.positions("oracle", self.cells), places)
         branches = of + "positions, branches"
         yield self._row(branches, lens, lambda: self.positions("branches", sampled), sampled / self.length)
 
@@ -159,7 +169,7 @@ class Case:
         return [self._patched(6, 5, self.tokens[i : i + 1], self.z[6][i, 0, 5], full=True) for i in range(PROMPTS)]
 
     def _plain_hooks(self) -> object:
-        return [self._patched(layer, 5, self.tokens, self.z[layer][:, 0, 5], full=False) for layer in (1, 6, 11)]
+        return [self._patched(layer, 5, self.tokens, self.z[layer][:, 0, 5], full=False) for layer in self.layers]
 
     def heads(self, *, full: bool) -> object:
         metric = log_probability(self.answers[0]) if full else logit_difference(*self.answers)
@@ -203,14 +213,14 @@ class Case:
             z[:, -1, index[1]] = self.z[index[0]][:, 0, index[1]]
             return z
 
-        return self._transformer_lens("z", put, [{"layer": layer, "head_index": 5} for layer in (1, 6, 11)])
+        return self._transformer_lens("z", put, [{"layer": layer, "head_index": 5} for layer in self.layers])
 
     def transformer_lens_positions(self) -> object:
         def put(stream: Tensor, index: Any, cache: Any) -> Tensor:
             stream[:, index[1]] = self.stream[index[0]][:, index[1]]
             return stream
 
-        places = torch.linspace(0, self.length - 1, CELLS).long().tolist()
+        places = torch.linspace(0, self.length - 1, self.cells).long().tolist()
         return self._transformer_lens("resid_pre", put, [{"layer": 6, "pos": place} for place in places])
 
     def _nnsight(self) -> object:
@@ -218,7 +228,7 @@ class Case:
 
         view, size, found = nnsight.NNsight(self.network), self.width // HEADS, []
         with torch.no_grad():
-            for layer in (1, 6, 11):
+            for layer in self.layers:
                 with view.trace(self.tokens, use_cache=False, logits_to_keep=1):
                     view.transformer.h[layer].attn.c_proj.input[:, -1, 5 * size : 6 * size] = self.z[layer][:, 0, 5]
                     logits = view.lm_head.output[:, -1].save()

@@ -84,7 +84,7 @@ def run_shared(
 
         return seen
 
-    plain = PlainAttention(callbacks)
+    plain = PlainAttention(callbacks, causal=prompts.valid is None)
 
     def attend(call: AttentionCall) -> Tensor:
         # Copies where they are views of queries, keys and values in one tensor.
@@ -200,8 +200,9 @@ class BranchAttention:
         first = 0 if window is None else max(0, self.start + 1 - window)
         prefix_key = self.shared.keys[call.layer][:, :, first : self.start]
         prefix_value = self.shared.values[call.layer][:, :, first : self.start]
-        if self.width > 1 and call.softcap is None and ("pattern", call.layer) not in self.edits:
-            return self._fused(query, key, value, prefix_key, prefix_value, call)
+        if call.softcap is None and ("pattern", call.layer) not in self.edits:
+            fused = self._fused if self.width > 1 else self._fused_rows
+            return fused(query, key, value, prefix_key, prefix_value, call)
         batch, n_heads, rows, d_head = query.shape
         groups, width, prefix = key.shape[1], self.width, prefix_key.shape[2]
         branches = key.shape[2] // width
@@ -260,6 +261,48 @@ class BranchAttention:
         )
         rows: Tensor = z.unflatten(0, (batch, branches)).transpose(2, 3).flatten(1, 2)  # type: ignore[no-untyped-call]
         return rows
+
+    def _fused_rows(
+        self, query: Tensor, key: Tensor, value: Tensor, prefix_key: Tensor, prefix_value: Tensor, call: AttentionCall
+    ) -> Float[Tensor, "batch row head d_head"]:
+        """The same for branches of one row, all at once as queries over the one prefix.
+
+        What a row sees of itself is a number, s = q k, and not a key that others could look at. It is made one by a
+        further dimension, in which the query is s, the keys of the prefix are 0 and that of one further key is 1:
+
+            softmax([q, s] [[K, 0], [0, 1]]^T) [[V, 0], [0, 1]] = [pattern V, pattern on itself]
+        """
+        batch, n_heads, rows, d_head = query.shape
+        groups, prefix = key.shape[1], prefix_key.shape[2]
+        queries = query.reshape(batch, groups, -1, rows, d_head)
+        itself = (queries * key[:, :, None]).sum(dim=-1)
+        wider = -(-(d_head + 1) // 8) * 8  # a multiple of what fused kernels ask for
+
+        def widened(x: Tensor, last: Tensor | None = None) -> Tensor:
+            new = x.new_zeros(*x.shape[:-1], wider)
+            new[..., :d_head] = x
+            if last is not None:
+                new[..., d_head] = last
+            return new
+
+        def with_itself(start: Tensor) -> Tensor:
+            new = start.new_zeros(batch, groups, prefix + 1, wider)
+            new[:, :, :prefix, :d_head] = start
+            new[:, :, prefix, d_head] = 1
+            return new
+
+        mask = None
+        if call.window is not None or self.shared.prompts.valid is not None:
+            mask = self._seen(prefix, 1, call.window)
+        z = functional.scaled_dot_product_attention(
+            widened(queries, itself).flatten(2, 3),
+            with_itself(prefix_key),
+            with_itself(prefix_value),
+            attn_mask=mask,
+            scale=call.scale,
+        ).view(batch, groups, -1, rows, wider)
+        both = z[..., :d_head] + z[..., d_head, None] * value[:, :, None]
+        return both.reshape(batch, n_heads, rows, d_head).transpose(1, 2)
 
     def _seen(self, prefix: int, asked: int, window: int | None) -> Bool[Tensor, "batch_or_1 1 query key"]:
         """Which of the last prefix + width keys of the prompt the last `asked` rows of a branch look at."""

@@ -133,10 +133,12 @@ def _nothing_kept() -> Iterator[None]:
     is, and memory is then what the resident set shows.
     """
     mmap_threshold, trim_threshold = -3, -1  # malloc.h
-    set_option = getattr(ctypes.CDLL(None), "mallopt", lambda option, value: 0)
+    library = ctypes.CDLL(None)
+    set_option = getattr(library, "mallopt", lambda option, value: 0)
     gc.collect()
     set_option(mmap_threshold, 2**18)
     set_option(trim_threshold, 0)
+    getattr(library, "malloc_trim", lambda pad: 0)(0)
     try:
         yield
     finally:
