@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from zoo.corpus import Corpus, build
+from zoo.in_context_text import Material, material
 from zoo.model import AttentionOnly, AttentionOnlyConfig
 
 VOCABULARY = 300
@@ -70,3 +71,9 @@ def model(shape: Callable[[int], AttentionOnlyConfig]) -> AttentionOnly:
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
     return model
+
+
+@pytest.fixture(scope="session")
+def text() -> Material:
+    """What the in-context models read."""
+    return material()

@@ -12,17 +12,22 @@ if TYPE_CHECKING:
     from zoo.cards import ModelFolderError, verify
     from zoo.corpus import BOS_ID, CorpusError
     from zoo.held_out import held_out_tokens, held_out_windows
+    from zoo.in_context_cards import InContextCard
+    from zoo.in_context_recipes import IN_CONTEXT_RECIPES, InContextRecipe
     from zoo.model import AttentionOnly, AttentionOnlyConfig
     from zoo.pretraining import pretrain
     from zoo.recipes import RECIPES, Recipe
 
 __all__ = [
     "BOS_ID",
+    "IN_CONTEXT_RECIPES",
     "NAMES",
     "RECIPES",
     "AttentionOnly",
     "AttentionOnlyConfig",
     "CorpusError",
+    "InContextCard",
+    "InContextRecipe",
     "ModelFolderError",
     "Recipe",
     "bigram_counts",
@@ -42,6 +47,9 @@ _LAZY = {
     "AttentionOnlyConfig": "model",
     "BOS_ID": "corpus",
     "CorpusError": "corpus",
+    "IN_CONTEXT_RECIPES": "in_context_recipes",
+    "InContextCard": "in_context_cards",
+    "InContextRecipe": "in_context_recipes",
     "ModelFolderError": "cards",
     "RECIPES": "recipes",
     "Recipe": "recipes",

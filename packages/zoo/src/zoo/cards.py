@@ -1,7 +1,8 @@
 """Model cards: what a shipped model is, how it was made, and the hashes that prove that it is unchanged.
 
 A model folder holds config.json, tokenizer.json, model.safetensors, card.json, README.md (the card for people), and,
-where the training dynamics are of interest, checkpoints.safetensors and training_log.jsonl.
+where the training dynamics are of interest, checkpoints.safetensors and training_log.jsonl. Each family of models has a
+card of its own kind: `Card` here for the attention-only ones, `zoo.in_context_cards.InContextCard`.
 """
 
 from __future__ import annotations
@@ -10,16 +11,18 @@ import hashlib
 import os
 import platform
 from pathlib import Path
+from typing import overload
 
 import msgspec
 
+from zoo.in_context_cards import InContextCard
 from zoo.recipes import Recipe
 
 WEIGHTS = "model.safetensors"
 CHECKPOINTS = "checkpoints.safetensors"
 LOG = "training_log.jsonl"
 CARD = "card.json"
-HASHED = (WEIGHTS, CHECKPOINTS, "config.json", "tokenizer.json")
+HASHED = (WEIGHTS, CHECKPOINTS, "config.json", "tokenizer.json", "tokenizer_config.json")
 
 
 class ModelFolderError(RuntimeError):
@@ -49,6 +52,10 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, float]
     sha256: dict[str, str]
 
+    def page(self) -> str:
+        """The card as a page for people."""
+        return as_markdown(self)
+
 
 def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
@@ -63,28 +70,36 @@ def hardware(device: str, threads: int) -> str:
     return f"{platform.machine()}, {os.cpu_count()} cores, {threads} thread{'s'[: threads != 1]}, device {device}"
 
 
-def read(folder: Path) -> Card:
-    """The card of a folder.
+@overload
+def read(folder: Path) -> Card: ...
+@overload
+def read(folder: Path, kind: type[InContextCard]) -> InContextCard: ...
+def read(folder: Path, kind: type[Card] | type[InContextCard] = Card) -> Card | InContextCard:
+    """The card of a folder, of the given kind.
 
     Raises:
         ModelFolderError: if there is none or it is malformed.
     """
     path = folder / CARD
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Card)
+        return msgspec.json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError as error:
         raise ModelFolderError(f"{path}: no such file; expected a model folder that `reprise train` wrote") from error
     except msgspec.MsgspecError as error:
         raise ModelFolderError(f"{path}: {error}; train the model again or restore the file") from error
 
 
-def verify(folder: Path) -> Card:
-    """The card of a folder whose files all have the hashes that the card states.
+@overload
+def verify(folder: Path) -> Card: ...
+@overload
+def verify(folder: Path, kind: type[InContextCard]) -> InContextCard: ...
+def verify(folder: Path, kind: type[Card] | type[InContextCard] = Card) -> Card | InContextCard:
+    """The card, of the given kind, of a folder whose files all have the hashes that the card states.
 
     Raises:
         ModelFolderError: naming the file that is missing or changed.
     """
-    card = read(folder)
+    card = read(folder) if kind is Card else read(folder, InContextCard)
     for name in HASHED:
         if (folder / name).exists() and name not in card.sha256:
             raise ModelFolderError(f"{folder / name}: the card states no hash of it; remove it or restore {CARD}")
@@ -100,10 +115,10 @@ def verify(folder: Path) -> Card:
     return card
 
 
-def write(card: Card, folder: Path) -> None:
+def write(card: Card | InContextCard, folder: Path) -> None:
     """Write card.json and, for people, README.md."""
     (folder / CARD).write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
-    (folder / "README.md").write_text(as_markdown(card))
+    (folder / "README.md").write_text(card.page())
 
 
 def as_markdown(card: Card) -> str:

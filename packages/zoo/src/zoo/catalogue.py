@@ -20,6 +20,9 @@ NAMES = (
     "attn-only-3l",
     "attn-only-2l-seed1",
     "attn-only-2l-seed2",
+    "relations-4l",
+    "relations-4l-seed1",
+    "relations-4l-seed2",
 )
 
 
@@ -88,10 +91,14 @@ class _Catalogue:
     ) -> Path:
         import torch
 
+        from zoo.in_context_recipes import IN_CONTEXT_RECIPES
+        from zoo.in_context_training import train
         from zoo.pretraining import pretrain
         from zoo.recipes import RECIPES
 
         torch.set_num_threads(threads)
+        if name in IN_CONTEXT_RECIPES:
+            return train(IN_CONTEXT_RECIPES[name], out, device=device, progress=progress)
         return pretrain(RECIPES[name], out, device=device, progress=progress)
 
 

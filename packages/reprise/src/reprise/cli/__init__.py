@@ -13,7 +13,9 @@ import typer
 from reprise.errors import UserError
 
 # Errors that these packages raise are about their input; each is one line by our own rule, so it is shown as such.
-_OWN_PACKAGES = frozenset({"circuits", "interventions", "replications", "reprise", "training", "zoo"})
+_OWN_PACKAGES = frozenset(
+    {"circuits", "function_vectors", "interventions", "replications", "reprise", "training", "zoo"}
+)
 
 # Typer converts a value that is absent with pydantic, which takes longer to import than `reprise list` takes in all:
 # --help, the only option that every command has, is given as false instead.

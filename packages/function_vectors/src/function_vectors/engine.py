@@ -1,0 +1,219 @@
+"""The method's operations by the engine of `interventions`: all heads, and all layers, in about one pass.
+
+Replacing one head's z, or editing the stream of one layer, at the last token changes one row of the prompt: every cell
+is a branch of that one row over the shared prompt (`interventions.branching`), so that a sweep over all heads costs
+about one forward pass, and is exact. With `batch_size` prompts at a time memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from function_vectors.runners import StreamEdit, batches, check_generation, check_layers
+from interventions import (
+    Add,
+    Edit,
+    Given,
+    Metric,
+    Prompts,
+    Site,
+    SweepResult,
+    captured,
+    edited,
+    probability,
+    sweep,
+)
+from interventions.hooks import Modules
+from interventions.network import final_hidden, inference, unembed
+
+
+@dataclass(frozen=True)
+class EngineRunner:
+    """A Hugging Face network (or `interventions`' attention-only one) in memory; a `function_vectors.runners.Runner`.
+
+    Args:
+        batch_size: prompts at a time.
+        budget: bytes that the branches of one pass may take, about; None for what `interventions.sweep` chooses.
+
+    Raises:
+        ModelError: on first use, an architecture that `interventions` has no row for.
+    """
+
+    network: nn.Module
+    batch_size: int = 16
+    budget: int | None = None
+
+    @cached_property
+    def _modules(self) -> Modules:
+        return Modules(self.network)
+
+    @property
+    def n_layers(self) -> int:
+        return len(self._modules)
+
+    @property
+    def n_heads(self) -> int:
+        return self._modules.n_heads
+
+    @property
+    def norm_behind_attention(self) -> bool:
+        return self._modules.architecture.attention_out != self._modules.architecture.attention
+
+    def last_z(self, prompts: Prompts) -> Float[Tensor, "prompt layer head d_head"]:
+        return self._at_last_token(prompts, "z")
+
+    def last_stream(self, prompts: Prompts) -> Float[Tensor, "prompt layer d_model"]:
+        return self._at_last_token(prompts, "resid_post")
+
+    def projected(self, inputs: Float[Tensor, "layer row width"]) -> Float[Tensor, "layer row d_model"]:
+        return torch.stack([_in_float32(self._modules.output_projection(at), x) for at, x in enumerate(inputs)])
+
+    def normed(self, outputs: Float[Tensor, "layer row d_model"]) -> Float[Tensor, "layer row d_model"]:
+        path = self._modules.architecture.attention_out
+        norms = [layer.get_submodule(path) for layer in self._modules.layers]
+        return torch.stack([_in_float32(norm, x) for norm, x in zip(norms, outputs, strict=True)])
+
+    def decoded(self, vectors: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_vocab"]:
+        with inference(self.network):
+            weight = next(self._modules.final_norm.parameters())
+            return unembed(self._modules, self._modules.final_norm(vectors.to(weight))).cpu()
+
+    def with_head_replaced(
+        self, prompts: Prompts, tokens: Int[Tensor, " prompt"], z: Float[Tensor, "layer head d_head"]
+    ) -> SweepResult:
+        return sweep(
+            self.network,
+            prompts,
+            Given({layer: values[None, None] for layer, values in enumerate(z)}),
+            probability(tokens),
+            component="z",
+            over=("layer", "head"),
+            batch_size=self.batch_size,
+            budget=self.budget,
+        )
+
+    def predictions(self, prompts: Prompts, candidates: Int[Tensor, " choice"] | None = None) -> Int[Tensor, " prompt"]:
+        found = []
+        with inference(self.network):
+            for rows in batches(len(prompts), self.batch_size):
+                last = final_hidden(self._modules, prompts.rows(rows))[:, -1]
+                found.append(_best(unembed(self._modules, last), candidates))
+        return torch.cat(found)
+
+    def predictions_by_layer(
+        self,
+        prompts: Prompts,
+        edit: StreamEdit,
+        layers: Sequence[int],
+        candidates: Int[Tensor, " choice"] | None = None,
+    ) -> Int[Tensor, "prompt layer"]:
+        check_layers(layers, self.n_layers)
+        edit.check(len(prompts), self.n_layers)
+        # Token ids are exact in float32 up to 2^24.
+        metric = Metric("prediction", None, lambda logits, _: _best(logits, candidates).float())
+        result = sweep(
+            self.network,
+            prompts,
+            self._as_edit(prompts, edit, layers),
+            metric,
+            component="resid_post",
+            over=("layer",),
+            layers=layers,
+            batch_size=self.batch_size,
+            budget=self.budget,
+        )
+        return result.values.long()
+
+    def generated(
+        self,
+        prompts: Prompts,
+        n_tokens: int,
+        *,
+        edit: StreamEdit | None = None,
+        layer: int = 0,
+        every_step: bool = False,
+    ) -> Int[Tensor, "prompt token"]:
+        check_generation(edit, layer, n_tokens, every_step, self.n_layers)
+        longest = getattr(self.network.config, "max_position_embeddings", None)
+        if isinstance(longest, int) and prompts.length + n_tokens - 1 > longest:
+            raise ValueError(
+                f"{n_tokens} tokens behind prompts of {prompts.length}: expected at most {longest} positions, as the "
+                f"model has; generate fewer tokens, or use fewer shots"
+            )
+        found = []
+        if edit is not None:
+            edit.check(len(prompts), self.n_layers)
+        site = Site("resid_post", layer, position=-1)
+        with inference(self.network):
+            for rows in batches(len(prompts), self.batch_size):
+                edits = {} if edit is None else {site: _on_rows(edit.at(layer, rows), edit.replace)}
+                found.append(self._greedy(prompts.rows(rows), n_tokens, edits, every_step))
+        return torch.cat(found)
+
+    def _at_last_token(self, prompts: Prompts, component: str) -> Float[Tensor, "prompt layer ..."]:
+        sites = [Site(component, layer, position=-1) for layer in range(self.n_layers)]
+        found = []
+        with inference(self.network):
+            for rows in batches(len(prompts), self.batch_size):
+                with captured(self.network, sites) as seen:
+                    final_hidden(self._modules, prompts.rows(rows))
+                found.append(torch.stack([seen[site][0].float().cpu() for site in sites], dim=1))
+        return torch.cat(found)
+
+    def _as_edit(self, prompts: Prompts, edit: StreamEdit, layers: Sequence[int]) -> Edit:
+        if edit.replace:
+            return Given({layer: edit.at(layer)[:, None] for layer in layers})
+        if edit.values.shape[:2] == (1, 1):
+            return Add(edit.values[0, 0])
+        # A sum that differs from layer to layer is given whole, in the network's own precision as Add makes it.
+        dtype = next(self.network.parameters()).dtype
+        clean = self.last_stream(prompts).to(dtype)
+        return Given({layer: (clean[:, layer] + edit.at(layer).to(dtype))[:, None] for layer in layers})
+
+    def _greedy(
+        self, prompts: Prompts, n_tokens: int, edits: Mapping[Site, Callable[[Tensor], Tensor]], every_step: bool
+    ) -> Int[Tensor, "prompt token"]:
+        """The tokens of highest logits, one after the other, with the network's own cache."""
+        network: Any = self.network
+        prompts = prompts.to(next(network.parameters()).device)
+        tokens, positions = prompts.tokens, prompts.position_ids.expand_as(prompts.tokens)
+        mask = torch.ones_like(tokens) if prompts.valid is None else prompts.valid.long()
+        placed = "position_ids" in inspect.signature(network.base_model.forward).parameters
+        cache, new = None, []
+        for step in range(n_tokens):
+            options = {"attention_mask": mask, "past_key_values": cache, "use_cache": True}
+            options |= {"position_ids": positions} if placed else {}
+            with edited(network, edits if every_step or not step else {}):
+                output = network.base_model(tokens, **options)
+            cache = output.past_key_values
+            tokens = _best(unembed(self._modules, output[0][:, -1]), None)[:, None].to(mask.device)
+            new.append(tokens.cpu())
+            mask, positions = torch.cat([mask, torch.ones_like(tokens)], dim=1), positions[:, -1:] + 1
+        return torch.cat(new, dim=1)
+
+
+def _best(logits: Float[Tensor, "*rows d_vocab"], candidates: Int[Tensor, " choice"] | None) -> Int[Tensor, "*rows"]:
+    if candidates is None:
+        return logits.argmax(dim=-1).cpu()
+    return candidates.cpu()[logits[..., candidates.to(logits.device)].argmax(dim=-1).cpu()]
+
+
+def _on_rows(values: Float[Tensor, "prompt_or_1 d_model"], replace: bool) -> Callable[[Tensor], Tensor]:
+    return lambda x: values.to(x).expand_as(x) if replace else x + values.to(x)
+
+
+def _in_float32(module: nn.Module, inputs: Float[Tensor, "row width"]) -> Float[Tensor, "row d_model"]:
+    """The module with its weights raised to float32: of half-precision weights no more is lost than they lost."""
+    weights = {name: parameter.detach().float() for name, parameter in module.named_parameters()}
+    device = next(iter(weights.values())).device
+    with torch.no_grad():
+        output: Tensor = torch.func.functional_call(module, weights, (inputs.to(device, torch.float32),))
+    return output.cpu()

@@ -1,0 +1,178 @@
+"""The gate: whether a model infers a task from examples, and a vector carries the task rather than its answers' class.
+
+A model can show the headline number of Todd et al. 2024 without having a function vector: where each task has a class
+of answers of its own (capitals, plurals), a vector that names the class is enough. Such a model answers as well with
+shuffled labels, or with no examples and the choice narrowed to the task's answers. So, for one model and task:
+
+    in-context learning     accuracy(10-shot) - accuracy(shuffled labels)                        at least 0.4
+    task, not class         accuracy(10-shot) - accuracy(zero-shot, among the task's answers)    at least 0.4
+    heads matter            |accuracy(zero-shot + vector of random heads) - accuracy(zero-shot)|   at most 0.1
+    task matters            |accuracy(zero-shot + another task's vector) - accuracy(zero-shot)|    at most 0.1
+    layer matters           |accuracy(zero-shot + vector in the last layer) - accuracy(zero-shot)| at most 0.1
+
+Random heads and the other task's vector are added at the layer that was chosen for the vector; several draws of random
+heads count by their mean. The verdicts are on the estimates; `Scores` has the intervals. What a vector gains, which is
+the result and no control, is reported and not judged here.
+
+Heads, k and layer are to be chosen on other prompts than those given here (`selection`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from function_vectors.encoding import Encoded
+from function_vectors.evaluation import score, score_by_layer
+from function_vectors.runners import Runner, adding
+from function_vectors.scores import Scores
+from function_vectors.vectors import FunctionVector
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Differences of accuracies, between 0 and 1, each judged as the table above says."""
+
+    over_shuffled: float = 0.4
+    over_answer_set: float = 0.4
+    of_random_heads: float = 0.1
+    of_another_task: float = 0.1
+    of_last_layer: float = 0.1
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One line of the gate: `value` has to be `at_least` or `at_most` the threshold."""
+
+    name: str
+    value: float
+    sense: Literal["at least", "at most"]
+    threshold: float
+
+    @property
+    def passed(self) -> bool:
+        # Accuracies are quotients in float32: a difference of exactly the threshold passes.
+        slack = 1e-6
+        if self.sense == "at least":
+            return self.value >= self.threshold - slack
+        return self.value <= self.threshold + slack
+
+    def __str__(self) -> str:
+        verdict = "passed" if self.passed else "FAILED"
+        return f"{self.name}: {self.value:.3f}, {self.sense} {self.threshold:g}: {verdict}"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Everything that was measured of a model and a task; `layer` is where the vector is added for the comparison.
+
+    The scores with vectors are by layer, on the zero-shot prompts; `with_random_heads` has one for each draw.
+    """
+
+    task: str
+    layer: int
+    in_context: Scores
+    shuffled: Scores
+    zero_shot: Scores
+    zero_shot_among_answers: Scores
+    with_vector: Scores
+    with_random_heads: tuple[Scores, ...]
+    with_another_task: Scores
+    thresholds: Thresholds
+
+    @property
+    def criteria(self) -> tuple[Criterion, ...]:
+        """The five criteria, judged."""
+        limits, learnt = self.thresholds, float(self.in_context.accuracy)
+        random_heads = torch.stack([scores.take("layer", self.layer).accuracy for scores in self.with_random_heads])
+        another = self.with_another_task.take("layer", self.layer).accuracy
+        last = self.with_vector.take("layer", self.with_vector.coordinates[0][-1]).accuracy
+
+        def from_baseline(accuracy: Tensor) -> float:
+            return abs(float(accuracy) - float(self.zero_shot.accuracy))
+
+        return (
+            Criterion(
+                "10-shot over shuffled labels",
+                learnt - float(self.shuffled.accuracy),
+                "at least",
+                limits.over_shuffled,
+            ),
+            Criterion(
+                "10-shot over zero-shot among the task's answers",
+                learnt - float(self.zero_shot_among_answers.accuracy),
+                "at least",
+                limits.over_answer_set,
+            ),
+            Criterion("random heads", from_baseline(random_heads.mean()), "at most", limits.of_random_heads),
+            Criterion("another task's vector", from_baseline(another), "at most", limits.of_another_task),
+            Criterion("vector in the last layer", from_baseline(last), "at most", limits.of_last_layer),
+        )
+
+    @property
+    def passed(self) -> bool:
+        """Whether every criterion is met."""
+        return all(criterion.passed for criterion in self.criteria)
+
+    def __str__(self) -> str:
+        return f"{self.task}: " + "; ".join(map(str, self.criteria))
+
+
+def gate(
+    runner: Runner,
+    vector: FunctionVector,
+    *,
+    in_context: Encoded,
+    shuffled: Encoded,
+    zero_shot: Encoded,
+    answers: Int[Tensor, " token"],
+    random_heads: Sequence[FunctionVector],
+    another_task: FunctionVector,
+    thresholds: Thresholds | None = None,
+) -> Gate:
+    """Put a model and a task through the gate.
+
+    Args:
+        vector: of the task, for the layer that was chosen.
+        in_context, shuffled, zero_shot: prompts of the task with demonstrations (ten, as the gate is defined), with
+            the same under shuffled labels, and without.
+        answers: first tokens of the task's answers (`encoding.answer_set`).
+        random_heads: vectors of as many heads drawn at random (`baselines.random_heads`), one for each draw.
+        another_task: the vector of the same heads, of another task.
+        thresholds: those of the table by default.
+
+    Raises:
+        ValueError: the vector has no layer, there are no random heads, the heads differ in number; or an answer is not
+            among `answers`.
+    """
+    if vector.layer is None:
+        raise ValueError(f"the vector of {vector.task} has no layer: expected the one that was chosen; see .at(layer)")
+    if not random_heads:
+        raise ValueError("no vector of random heads: expected at least one draw")
+    for other in (*random_heads, another_task):
+        if other.k != vector.k:
+            raise ValueError(
+                f"the vector of {other.task} is of {other.k} heads, that of {vector.task} of {vector.k}: expected as "
+                f"many for a comparison"
+            )
+    among = score(runner, zero_shot, candidates=answers)
+    at = [vector.layer]
+    return Gate(
+        task=vector.task,
+        layer=vector.layer,
+        in_context=score(runner, in_context),
+        shuffled=score(runner, shuffled),
+        zero_shot=score(runner, zero_shot),
+        zero_shot_among_answers=among,
+        with_vector=score_by_layer(runner, zero_shot, adding(vector.vector)),
+        with_random_heads=tuple(
+            score_by_layer(runner, zero_shot, adding(each.vector), layers=at) for each in random_heads
+        ),
+        with_another_task=score_by_layer(runner, zero_shot, adding(another_task.vector), layers=at),
+        thresholds=Thresholds() if thresholds is None else thresholds,
+    )
