@@ -81,9 +81,15 @@ def test_the_gptj_row_measures_what_the_reference_loop_measures() -> None:
     torch.testing.assert_close(found.values[:2, :, 3:4], one.values, rtol=0.05, atol=1e-7)
 
 
-def test_rows_count_their_flops() -> None:
-    a, b = torch.randn(3, 5), torch.randn(5, 7)
-    assert timed_row("product", None, lambda: a @ b, sampled=0.5)[3] == {"flops": 2.0 * 3 * 5 * 7, "sampled": 0.5}
+def test_rows_count_their_flops_and_memory() -> None:
+    a, b = torch.randn(1024, 5), torch.randn(5, 2048)
+
+    def products() -> float:
+        return float((a @ b).sum()) + float((a @ b).mean())  # of two products, one is there at a time
+
+    work: Any = timed_row("product", None, products, sampled=0.5)
+    assert (work[3]["flops"], work[3]["sampled"]) == (2 * 2.0 * 1024 * 5 * 2048, 0.5)
+    assert work[3]["peak_mib"] == pytest.approx(4 * 1024 * 2048 / 2**20, abs=0.1)
 
 
 def test_without_a_gpu_the_gpu_rows_say_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,11 +14,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from interventions.edits import Given
@@ -47,12 +49,17 @@ def rows(widths: tuple[int, ...] = WIDTHS, lengths: tuple[int, ...] = LENGTHS) -
 def timed_row(
     name: str, baseline: str | None, call: Callable[[], object], *, sampled: float = 1.0, device: str = "cpu"
 ) -> Row:
-    """A row whose FLOPs are counted; on a GPU, calls end when their work has, and memory is the GPU's."""
-    with FlopCounterMode(display=False) as counter:
+    """A row whose FLOPs and memory are counted by torch; on a GPU, calls end when their work has.
+
+    Memory is the most that tensors take at once, beyond those that were there before.
+    """
+    call()  # what a first call makes and keeps is not the row's
+    memory = profile(activities=[ProfilerActivity.CPU], profile_memory=device == "cpu")
+    with memory as seen, FlopCounterMode(display=False) as counter:
         call()
     work = {"flops": float(counter.get_total_flops()), "sampled": sampled}
     if device == "cpu":
-        return name, baseline, call, work
+        return name, baseline, call, {**work, "peak_mib": _most_at_once(seen) / 2**20}
 
     def finished() -> None:
         call()
@@ -62,6 +69,13 @@ def timed_row(
     before = torch.cuda.memory_allocated()
     finished()
     return name, baseline, finished, {**work, "peak_mib": (torch.cuda.max_memory_allocated() - before) / 2**20}
+
+
+def _most_at_once(seen: Any) -> int:
+    """Bytes, from what a profiler saw being allocated and freed."""
+    changes = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
+    ordered = sorted(changes, key=lambda event: event.start_ns())
+    return max(accumulate(event.nbytes() for event in ordered), default=0)
 
 
 @dataclass(frozen=True)
