@@ -14,7 +14,6 @@ so that each branch is exactly the suffix of an ordinary forward pass with that 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -95,8 +94,11 @@ def run_shared(
         return plain(call)
 
     hooks = {**callbacks, **{("resid_pre", layer): keep(layer) for layer in range(len(modules))}}
-    with shared.replay.recording(), suppress(AttentionReached):
-        shared.final = final_hidden(modules, prompts, hooks, attend)
+    with shared.replay.recording():
+        try:
+            shared.final = final_hidden(modules, prompts, hooks, attend)
+        except AttentionReached as reached:
+            reached.ended()
     return shared
 
 

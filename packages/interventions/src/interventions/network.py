@@ -152,7 +152,7 @@ class Replay:
             with attached(self.modules, {}, stop_at_attention):
                 self.layer(layer, rows, positions)
         except AttentionReached as reached:
-            return reached.call
+            return reached.ended()
         raise AssertionError("a layer that called no attention")
 
 
@@ -162,6 +162,11 @@ class AttentionReached(Exception):  # noqa: N818 (what happened, not that it is 
     def __init__(self, call: AttentionCall) -> None:
         super().__init__("attention reached")
         self.call = call
+
+    def ended(self) -> AttentionCall:
+        """The call; what the interrupted frames held is let go at once, not when the garbage collector comes by."""
+        self.__traceback__ = None
+        return self.call
 
 
 def stop_at_attention(call: AttentionCall) -> Tensor:
