@@ -24,13 +24,14 @@ class Sleeper:
 
 
 def test_seconds_are_the_median_of_the_timed_calls() -> None:
-    (row,) = measure((("slow", None, Sleeper(1.0, 0.05, 0.4, 0.05)),), repeats=3)
+    """The first call is for the memory; of each pair that follows, both short, the second counts."""
+    (row,) = measure((("slow", None, Sleeper(1.0, 0.5, 0.05, 0.5, 0.4, 0.5, 0.05)),), repeats=3)
     assert 0.05 <= row.seconds < 0.3
     assert (row.name, row.baseline, row.ratio, row.repeats) == ("slow", None, 1.0, 3)
 
 
 def test_the_ratio_is_how_often_faster_than_the_baseline() -> None:
-    rows = measure((("fast", "slow", Sleeper(*[0.05] * 4)), ("slow", None, Sleeper(*[0.2] * 4))), repeats=3)
+    rows = measure((("fast", "slow", Sleeper(*[0.05] * 7)), ("slow", None, Sleeper(*[0.2] * 7))), repeats=3)
     fast, slow = rows
     assert fast.ratio == slow.seconds / fast.seconds
     assert 2.0 < fast.ratio <= 4.2
@@ -55,7 +56,13 @@ def test_rows_are_timed_in_turn() -> None:
     called: list[str] = []
     rows: tuple[Row, ...] = (("a", None, lambda: called.append("a")), ("b", "a", lambda: called.append("b")))
     measure(rows, repeats=2)
-    assert called == ["a", "b", "a", "b", "a", "b"]
+    assert called == ["a", "b", *"aabb", *"aabb"]
+
+
+def test_a_long_call_is_made_once_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmarks, "SHORT", 0.1)
+    (row,) = measure((("long", None, Sleeper(0.0, 0.2, 0.25)),), repeats=2)
+    assert row.seconds == pytest.approx(0.225, abs=0.03)
 
 
 def test_peak_memory_sees_what_a_call_allocates_and_frees() -> None:

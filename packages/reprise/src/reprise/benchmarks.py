@@ -2,8 +2,9 @@
 
 A bench is a function that returns its rows as (name, name of the row it is compared with or None, callable). Seconds
 are the median of the repeats, taken round-robin over the rows so that a noisy moment hits all of them alike, after one
-untimed call each; memory is the peak that this first call adds to the resident set, sampled every millisecond, with a C
-library that keeps nothing that was freed.
+untimed call each; where a call takes less than two seconds it is made twice in its turn and the second counts, so that
+caches and the allocator are as in a program that does this and nothing else. Memory is the peak that the untimed call
+adds to the resident set, sampled every millisecond, with a C library that keeps nothing that was freed.
 
 A fourth entry may say more of a row's work, in numbers: "sampled", the share of the work that the callable does where
 all of it would take too long (seconds are divided by it), and "flops", of the callable's own work. The rate of the row
@@ -30,6 +31,7 @@ Work = Mapping[str, float]
 Row = tuple[str, str | None, Callable[[], object]] | tuple[str, str | None, Callable[[], object], Work]
 Bench = Callable[[], Iterable[Row]]
 PEAK = "matmul peak"
+SHORT = 2.0  # seconds
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,9 +79,8 @@ def measure(rows: tuple[Row, ...], repeats: int) -> tuple[Timing, ...]:
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
         for name, call in calls.items():
-            started = time.perf_counter()
-            call()
-            seconds[name].append(time.perf_counter() - started)
+            took = _timed(call)
+            seconds[name].append(_timed(call) if took < SHORT else took)
     timed = {name: median(values) for name, values in seconds.items()}
     whole = {name: value / work[name].get("sampled", 1.0) for name, value in timed.items()}
     rates = {name: work[name]["flops"] / timed[name] / 1e9 for name in calls if "flops" in work[name]}
@@ -97,6 +98,12 @@ def measure(rows: tuple[Row, ...], repeats: int) -> tuple[Timing, ...]:
         )
         for row in rows
     )
+
+
+def _timed(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
 
 
 def peak_mib(call: Callable[[], object]) -> float:
