@@ -39,9 +39,9 @@ def test_the_ratio_is_how_often_faster_than_the_baseline() -> None:
 
 def test_a_sampled_row_stands_for_all_of_its_work_and_rates_are_a_share_of_the_peak() -> None:
     rows: tuple[Row, ...] = (
-        (benchmarks.PEAK, None, Sleeper(*[0.1] * 4), {"flops": 1e9}),
-        ("loop", None, Sleeper(*[0.1] * 4), {"sampled": 0.25, "flops": 0.5e9}),
-        ("ours", "loop", Sleeper(*[0.1] * 4)),
+        (benchmarks.PEAK, None, Sleeper(*[0.1] * 9), {"flops": 1e9}),
+        ("loop", None, Sleeper(*[0.1] * 9), {"sampled": 0.25, "flops": 0.5e9}),
+        ("ours", "loop", Sleeper(*[0.1] * 9)),
     )
     peak, loop, ours = measure(rows, repeats=3)
     assert loop.sampled == 0.25
