@@ -17,11 +17,11 @@ from function_vectors.icl import ICLPrompt, icl_prompts
 from function_vectors.nnsight_runner import NNsightRunner
 from function_vectors.runners import Head, Runner, StreamEdit, adding, replacing
 from function_vectors.scores import Scores
-from function_vectors.selection import Choice, choose
+from function_vectors.selection import Choice, answered, choose
 from function_vectors.task_vectors import Conflict, conflict, task_vectors
 from function_vectors.tasks import Pair, Task, load_task, load_tasks, split
 from function_vectors.templates import Template, load_templates
-from function_vectors.vector_files import Provenance, VectorFileError, load_vector, save_vector
+from function_vectors.vector_files import Provenance, VectorFileError, library_versions, load_vector, save_vector
 from function_vectors.vectors import FunctionVector, composed, function_vector, head_shares, mean_z, vectors_by_k
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "VectorFileError",
     "adding",
     "answer_set",
+    "answered",
     "average_indirect_effect",
     "choose",
     "composed",
@@ -62,6 +63,7 @@ __all__ = [
     "icl_prompts",
     "indirect_effects",
     "layer_average",
+    "library_versions",
     "load_task",
     "load_tasks",
     "load_templates",
