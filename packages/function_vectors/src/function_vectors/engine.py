@@ -2,14 +2,16 @@
 
 Replacing one head's z, or editing the stream of one layer, at the last token changes one row of the prompt: every cell
 is a branch of that one row over the shared prompt (`interventions.branching`), so that a sweep over all heads costs
-about one forward pass, and is exact. With `batch_size` prompts at a time memory does not grow with their number.
+about one forward pass, and is exact. With `batch_size` prompts at a time, of similar lengths, memory does not grow with
+their number, and few rows are padding.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from function_vectors.batching import in_order, of_like_length
 from function_vectors.runners import StreamEdit, batches, check_generation, check_layers
 from interventions import (
     Add,
@@ -26,7 +29,6 @@ from interventions import (
     Prompts,
     Site,
     SweepResult,
-    captured,
     edited,
     probability,
     sweep,
@@ -89,24 +91,33 @@ class EngineRunner:
     def with_head_replaced(
         self, prompts: Prompts, tokens: Int[Tensor, " prompt"], z: Float[Tensor, "layer head d_head"]
     ) -> SweepResult:
-        return sweep(
-            self.network,
-            prompts,
-            Given({layer: values[None, None] for layer, values in enumerate(z)}),
-            probability(tokens),
-            component="z",
-            over=("layer", "head"),
-            batch_size=self.batch_size,
-            budget=self.budget,
+        probability(tokens).check(len(prompts))
+        given = Given({layer: values[None, None] for layer, values in enumerate(z)})
+        parts = [
+            sweep(
+                self.network,
+                some,
+                given,
+                probability(tokens[places]),
+                component="z",
+                over=("layer", "head"),
+                budget=self.budget,
+            )
+            for places, some in of_like_length(prompts, self.batch_size)
+        ]
+        return replace(
+            parts[0],
+            values=in_order(prompts, [part.values for part in parts]),
+            clean=in_order(prompts, [part.clean for part in parts]),
         )
 
     def predictions(self, prompts: Prompts, candidates: Int[Tensor, " choice"] | None = None) -> Int[Tensor, " prompt"]:
         found = []
         with inference(self.network):
-            for rows in batches(len(prompts), self.batch_size):
-                last = final_hidden(self._modules, prompts.rows(rows))[:, -1]
+            for _, some in of_like_length(prompts, self.batch_size):
+                last = final_hidden(self._modules, some)[:, -1]
                 found.append(_best(unembed(self._modules, last), candidates))
-        return torch.cat(found)
+        return in_order(prompts, found)
 
     def predictions_by_layer(
         self,
@@ -119,18 +130,21 @@ class EngineRunner:
         edit.check(len(prompts), self.n_layers)
         # Token ids are exact in float32 up to 2^24.
         metric = Metric("prediction", None, lambda logits, _: _best(logits, candidates).float())
-        result = sweep(
-            self.network,
-            prompts,
-            self._as_edit(prompts, edit, layers),
-            metric,
-            component="resid_post",
-            over=("layer",),
-            layers=layers,
-            batch_size=self.batch_size,
-            budget=self.budget,
-        )
-        return result.values.long()
+        found = []
+        for places, some in of_like_length(prompts, self.batch_size):
+            values = edit.values if len(edit.values) == 1 else edit.values[places]
+            result = sweep(
+                self.network,
+                some,
+                self._as_edit(some, replace(edit, values=values), layers),
+                metric,
+                component="resid_post",
+                over=("layer",),
+                layers=layers,
+                budget=self.budget,
+            )
+            found.append(result.values.long())
+        return in_order(prompts, found)
 
     def generated(
         self,
@@ -159,14 +173,21 @@ class EngineRunner:
         return torch.cat(found)
 
     def _at_last_token(self, prompts: Prompts, component: str) -> Float[Tensor, "prompt layer ..."]:
-        sites = [Site(component, layer, position=-1) for layer in range(self.n_layers)]
-        found = []
+        found: list[Tensor] = []
+        seen: list[Tensor] = []
+
+        def see(x: Tensor) -> None:
+            seen.append(x[:, -1].to("cpu", torch.float32, copy=True))
+            if len(seen) == self.n_layers:
+                raise _Enough
+
         with inference(self.network):
-            for rows in batches(len(prompts), self.batch_size):
-                with captured(self.network, sites) as seen:
-                    final_hidden(self._modules, prompts.rows(rows))
-                found.append(torch.stack([seen[site][0].float().cpu() for site in sites], dim=1))
-        return torch.cat(found)
+            for _, some in of_like_length(prompts, self.batch_size):
+                seen.clear()
+                with suppress(_Enough):
+                    final_hidden(self._modules, some, {(component, layer): see for layer in range(self.n_layers)})
+                found.append(torch.stack(seen, dim=1))
+        return in_order(prompts, found)
 
     def _as_edit(self, prompts: Prompts, edit: StreamEdit, layers: Sequence[int]) -> Edit:
         if edit.replace:
@@ -198,6 +219,10 @@ class EngineRunner:
             new.append(tokens.cpu())
             mask, positions = torch.cat([mask, torch.ones_like(tokens)], dim=1), positions[:, -1:] + 1
         return torch.cat(new, dim=1)
+
+
+class _Enough(Exception):  # noqa: N818 (what happened, not that it is an error)
+    """Ends a pass of which nothing further is asked."""
 
 
 def _best(logits: Float[Tensor, "*rows d_vocab"], candidates: Int[Tensor, " choice"] | None) -> Int[Tensor, "*rows"]:

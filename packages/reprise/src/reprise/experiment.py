@@ -4,6 +4,7 @@ A replication's experiment.py defines
 
     STAGES: tuple[Stage, ...]          in the order in which they run
     CLAIMS: dict[str, Measure]         claim id -> what it measures, from stored results alone
+    TAKES_DATA = True                  if stages read a folder that is given with --data (`Job.data`); absent otherwise
 
 and its figures.py defines `FIGURES: dict[str, Draw]`, functions from stored results to a plot, an interactive page
 (`reprise.pages`), or None where these results do not allow it. A stage is a plain function from a job to a result.
@@ -56,6 +57,8 @@ class Job:
 
     `model` is the model to work on for stages that run once a model. `inputs` holds the stages named in `needs`, for
     that model alone in a stage that runs once a model.
+    `data` is the folder given with `--data`, absolute, or None for the data that the project ships; the content of all
+    files below it counts as input of every stage.
     `progress(done, total)` moves the progress bar.
     """
 
@@ -67,6 +70,7 @@ class Job:
     models: tuple[ModelReference, ...]
     inputs: Results
     one_model: ModelReference | None = None
+    data: Path | None = None
     progress: Callable[[int, int], None] = field(default=lambda done, total: None)
 
     @property
@@ -99,8 +103,11 @@ Draw = Callable[[Results], "Figure | Page | None"]
 
 @dataclass(frozen=True)
 class Experiment:
+    """What `load_experiment` finds; `takes_data` says whether stages read `Job.data`."""
+
     stages: tuple[Stage, ...]
     claims: Mapping[str, Measure]
+    takes_data: bool = False
 
 
 def load_experiment(folder: Path) -> Experiment:
@@ -118,7 +125,7 @@ def load_experiment(folder: Path) -> Experiment:
                 f"{folder.name}: stage {stage.name!r} needs {missing.pop()!r}, which no earlier stage gives"
             )
         seen.add(stage.name)
-    return Experiment(stages, dict(_attribute(module, "CLAIMS")))
+    return Experiment(stages, dict(_attribute(module, "CLAIMS")), bool(getattr(module, "TAKES_DATA", False)))
 
 
 def load_figures(folder: Path) -> Mapping[str, Draw]:

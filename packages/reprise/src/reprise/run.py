@@ -2,7 +2,7 @@
 
 Layout of the output folder: `<out>/results/<paper>/<tier>/<stage>/<model>.safetensors`, and beside the stages
 claims.json, the verdicts. Models of a run that was asked for with `--model` get a folder of their own, so that they
-never mix with the results of the tier's own models.
+never mix with the results of the tier's own models; so do results on a folder given with `--data`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import msgspec
 from filelock import FileLock
 
 from reprise import models, provenance, store
+from reprise.data_folders import DataFolder
 from reprise.errors import UserError
 from reprise.experiment import Experiment, Job, Results, Stage
 from reprise.fingerprint import code_sha256
@@ -27,7 +28,7 @@ from reprise.store import Provenance, Result, Stored
 
 @dataclass(frozen=True)
 class Request:
-    """What to run: a tier of a paper, on its own models or on others, into a folder."""
+    """What to run: a tier of a paper, on its own models and data or on others, into a folder."""
 
     root: Path
     paper: Paper
@@ -35,6 +36,7 @@ class Request:
     out: Path
     seed: int = 0
     model_names: tuple[str, ...] = ()
+    data: DataFolder | None = None
     device: str = "cpu"
     dtype: str = "float32"
     fresh: bool = False
@@ -44,6 +46,8 @@ class Request:
         parts = [self.tier]
         if self.model_names:
             parts.append("+".join(models.resolve(name).slug for name in self.model_names))
+        if self.data:
+            parts.append(f"data-{self.data.slug}")
         if self.seed:
             parts.append(f"seed{self.seed}")
         return self.out / "results" / self.paper.slug / "-".join(parts)
@@ -78,7 +82,11 @@ def run(request: Request, experiment: Experiment, progress: Progress | None = No
     """Run every stage whose stored result is missing, damaged or out of date; returns all results.
 
     Two runs into one folder take turns (a file lock), and the second finds the stages of the first.
+
+    Raises:
+        UserError: a model cannot be found, data for an experiment that takes none, or what a stage raises.
     """
+    _check_data(request, experiment)
     progress = progress or Progress()
     references = request.references()
     folder = request.folder()
@@ -92,6 +100,19 @@ def run(request: Request, experiment: Experiment, progress: Progress | None = No
                 by_stage[stage.name][reference.name if reference else ""] = stored
             _tidy(folder, stage, references)
     return _results(request, by_stage)
+
+
+def _check_data(request: Request, experiment: Experiment) -> None:
+    """Refuse a data folder that no stage would read.
+
+    Raises:
+        UserError: naming the paper.
+    """
+    if request.data and not experiment.takes_data:
+        raise UserError(
+            f"{request.paper.slug}: takes no data folder; run it without --data (an experiment that reads Job.data "
+            f"says so by TAKES_DATA = True)"
+        )
 
 
 def _tidy(folder: Path, stage: Stage, references: tuple[ModelReference, ...]) -> None:
@@ -157,6 +178,7 @@ def _stored_or_run(
             models=references,
             inputs=_results(request, needed),
             one_model=reference,
+            data=request.data.path if request.data else None,
             progress=progress.within,
         )
     )
@@ -198,6 +220,8 @@ def _key(request: Request, stage: Stage, seen: tuple[ModelReference, ...], neede
         "needs": {name: {model: stored.sha256 for model, stored in of.items()} for name, of in needed.items()},
         "data": {name: _data_sha256(request.root / name, stage) for name in stage.data},
     }
+    if request.data:
+        parts["data_folder"] = request.data.sha256
     return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
 
 

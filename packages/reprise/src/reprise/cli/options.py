@@ -18,6 +18,10 @@ Models = Annotated[
     list[str] | None,
     typer.Option("--model", metavar="NAME_OR_PATH_OR_ID", help="Run on this model instead (repeatable)."),
 ]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="Read data files from this folder instead of the shipped ones."),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of prompts and bootstraps.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder for results and the report.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

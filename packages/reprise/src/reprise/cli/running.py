@@ -10,7 +10,21 @@ import typer
 from reprise import claims, workspace
 from reprise.claims import ClaimResult
 from reprise.cli import app
-from reprise.cli.options import All, Device, Dtype, Fresh, Json, Models, Out, Seed, Slugs, Tier, check_tier, choose
+from reprise.cli.options import (
+    All,
+    Data,
+    Device,
+    Dtype,
+    Fresh,
+    Json,
+    Models,
+    Out,
+    Seed,
+    Slugs,
+    Tier,
+    check_tier,
+    choose,
+)
 from reprise.cli.output import print_claims, print_json, progress_of
 from reprise.errors import UserError
 from reprise.paper import Paper
@@ -22,6 +36,7 @@ def run(
     every: All = False,
     tier: Tier = "tiny",
     model: Models = None,
+    data: Data = None,
     seed: Seed = 0,
     fresh: Fresh = False,
     out: Out = workspace.DEFAULT_OUT,
@@ -33,7 +48,7 @@ def run(
     root = workspace.find_root()
     chosen = choose(root, papers, every)
     check_tier(tier)
-    rows = [row for paper in chosen for row in _run(root, paper, tier, model, seed, fresh, out, device, dtype)]
+    rows = [row for paper in chosen for row in _run(root, paper, tier, model, data, seed, fresh, out, device, dtype)]
     print_json(rows) if as_json else print_claims(rows)
 
 
@@ -42,6 +57,7 @@ def verify(
     papers: Slugs = None,
     every: All = False,
     tier: Tier = "tiny",
+    data: Data = None,
     seed: Seed = 0,
     fresh: Fresh = False,
     out: Out = workspace.DEFAULT_OUT,
@@ -53,7 +69,7 @@ def verify(
     root = workspace.find_root()
     chosen = choose(root, papers, every)
     check_tier(tier)
-    rows = [row for paper in chosen for row in _run(root, paper, tier, None, seed, fresh, out, device, dtype)]
+    rows = [row for paper in chosen for row in _run(root, paper, tier, None, data, seed, fresh, out, device, dtype)]
     before = [row for paper in chosen for row in claims.committed(root, paper, tier)]
     lost = claims.lost(rows, before)
     print_json(rows) if as_json else print_claims(rows)
@@ -137,12 +153,14 @@ def _run(
     paper: Paper,
     tier: str,
     model: list[str] | None,
+    data: Path | None,
     seed: int,
     fresh: bool,
     out: Path,
     device: str,
     dtype: str,
 ) -> tuple[ClaimResult, ...]:
+    from reprise import data_folders
     from reprise.experiment import load_experiment
     from reprise.run import Request, run
 
@@ -156,6 +174,7 @@ def _run(
         out=out,
         seed=seed,
         model_names=tuple(model or ()),
+        data=None if data is None else data_folders.resolve(data),
         device=device,
         dtype=dtype,
         fresh=fresh,

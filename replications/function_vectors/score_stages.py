@@ -1,0 +1,179 @@
+"""What the vector does, on the second half of each task's pairs: the gate, by layer, by number of heads, by task.
+
+Right or wrong is stored for every query; an axis behind the first is layers, draws or numbers of heads. `task` says
+whose query it is, as a place in the fact `tasks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from replications.function_vectors.extraction_stages import Array, array, numbers
+from replications.function_vectors.setting import NATURAL, PRIMARY, TOWN, settle
+from replications.function_vectors.vectors import (
+    AVERAGE,
+    DIFFERENCES,
+    VECTOR,
+    choice,
+    drawn_heads,
+    edits_of,
+    mean_z_of,
+    vectors_of,
+)
+
+from function_vectors import (
+    Encoded,
+    Runner,
+    StreamEdit,
+    adding,
+    gate,
+    of_another_task,
+    score,
+    score_by_k,
+    score_by_layer,
+    whole_answers,
+)
+from reprise import Job, Result
+
+FIXED = (VECTOR, AVERAGE, *DIFFERENCES)  # what has a layer of its own to be chosen
+
+
+def gate_stage(job: Job) -> Result:
+    """The controls of `function_vectors.gate` for every task, natural ones with vectors of the same heads."""
+    setting, chosen = settle(job), choice(job)
+    runner, prompts, shots = setting.runner, setting.prompts, setting.trials.shots
+    drawn = drawn_heads(setting, chosen, job.seed)
+    parts: dict[str, list[Array]] = {}
+    verdicts: dict[str, list[list[object]]] = {}
+    for group in (PRIMARY, NATURAL):
+        if len(setting.of(group)) < 2:  # another task's vector is of the same group
+            continue
+        vectors = vectors_of(job, setting, chosen.heads, chosen.layer, group)
+        random = [vectors_of(job, setting, heads, chosen.layer, group) for heads in drawn]
+        for name, halves in setting.of(group).items():
+            job.progress(len(verdicts), len(setting.tasks))
+            found = gate(
+                runner,
+                vectors[name],
+                in_context=prompts.encoded(halves.scored_on, shots=shots),
+                shuffled=prompts.encoded(halves.scored_on, shots=shots, shuffled=True),
+                zero_shot=prompts.encoded(halves.scored_on, shots=0),
+                answers=prompts.answers(halves.whole),
+                random_heads=[each[name] for each in random],
+                another_task=of_another_task(vectors, name),
+            )
+            right = {
+                "in_context": found.in_context.right,
+                "shuffled": found.shuffled.right,
+                "zero_shot": found.zero_shot.right,
+                "among_answers": found.zero_shot_among_answers.right,
+                "vector": found.with_vector.right,
+                "random_heads": torch.cat([each.right for each in found.with_random_heads], dim=1),
+                "another": found.with_another_task.right[:, 0],
+                "task": torch.full((found.zero_shot.n,), len(verdicts)),
+            }
+            for label, values in right.items():
+                parts.setdefault(label, []).append(array(values))
+            verdicts[name] = [
+                [each.name, each.value, each.sense, each.threshold, each.passed] for each in found.criteria
+            ]
+    groups = {name: setting.tasks[name].group for name in verdicts}
+    facts = {"tasks": list(verdicts), "groups": list(groups.values()), "criteria": verdicts, "layer": chosen.layer}
+    return Result({label: np.concatenate(values) for label, values in parts.items()}, facts)
+
+
+def layers(job: Job) -> Result:
+    """Accuracy with the vector and every baseline at each layer: zero-shot, shuffled labels, natural text.
+
+    `chosen.*` is on the first halves, zero-shot: there the layers at which baselines are compared are chosen.
+    """
+    setting, chosen = settle(job), choice(job)
+    runner, prompts, shots = setting.runner, setting.prompts, setting.trials.shots
+    edits = edits_of(job, setting, chosen)
+    parts: dict[str, list[Array]] = {}
+    for done, (name, halves) in enumerate(setting.primary.items()):
+        job.progress(done, len(setting.primary))
+        shown = {
+            "chosen": prompts.encoded(halves.chosen_on, shots=0),
+            "zero_shot": prompts.encoded(halves.scored_on, shots=0),
+            "shuffled": prompts.encoded(halves.scored_on, shots=shots, shuffled=True),
+        }
+        if setting.source == TOWN:
+            shown["sentences"] = prompts.sentences(halves.scored_on)
+        for condition, encoded in shown.items():
+            parts.setdefault(f"{condition}.task", []).append(np.full(len(encoded.answers), done, dtype=np.float32))
+            parts.setdefault(f"{condition}.plain", []).append(array(score(runner, encoded).right))
+            for label, of in edits.items():
+                if condition != "chosen" or label in FIXED:
+                    parts.setdefault(f"{condition}.{label}", []).append(by_layer(runner, encoded, of[name]))
+    facts = {"tasks": list(setting.primary), "layer": chosen.layer, "k": chosen.k, "labels": list(edits)}
+    return Result({label: np.concatenate(values) for label, values in parts.items()}, facts)
+
+
+def by_layer(runner: Runner, encoded: Encoded, edits: Sequence[StreamEdit]) -> Array:
+    """[query, layer] share of the edits with which the query is answered right."""
+    right: Array = np.stack([array(score_by_layer(runner, encoded, edit).right) for edit in edits]).mean(axis=0)
+    return right
+
+
+def heads(job: Job) -> Result:
+    """Accuracy at the chosen layer by number of heads, those of largest effect first, and those of smallest."""
+    setting, chosen = settle(job), choice(job)
+    ks = sorted({*numbers(len(chosen.order)), chosen.k})
+    orders = {"largest": chosen.order, "smallest": chosen.order[::-1]}
+    parts: dict[str, list[Array]] = {}
+    for done, (name, halves) in enumerate(setting.primary.items()):
+        job.progress(done, len(setting.primary))
+        shown = {
+            "zero_shot": setting.prompts.encoded(halves.scored_on, shots=0),
+            "shuffled": setting.prompts.encoded(halves.scored_on, shots=setting.trials.shots, shuffled=True),
+        }
+        parts.setdefault("task", []).append(np.full(len(shown["zero_shot"].answers), done, dtype=np.float32))
+        for condition, encoded in shown.items():
+            parts.setdefault(f"{condition}.plain", []).append(array(score(setting.runner, encoded).right))
+            for label, order in orders.items():
+                z = mean_z_of(job, name)
+                scores = score_by_k(setting.runner, encoded, z, order, ks, layers=[chosen.layer])
+                parts.setdefault(f"{condition}.{label}", []).append(array(scores.right[:, :, 0]))
+    facts = {"ks": ks, "k": chosen.k, "n_heads": len(chosen.order), "tasks": list(setting.primary)}
+    return Result({label: np.concatenate(values) for label, values in parts.items()}, facts)
+
+
+def table(job: Job) -> Result:
+    """Every task without and with the vector at the chosen layer: first token and whole answer."""
+    setting, chosen = settle(job), choice(job)
+    runner, prompts, shots, at = setting.runner, setting.prompts, setting.trials.shots, [chosen.layer]
+    parts: dict[str, list[Array]] = {}
+    vectors = {
+        name: vector
+        for group in (PRIMARY, NATURAL)
+        for name, vector in vectors_of(job, setting, chosen.heads, chosen.layer, group).items()
+    }
+    for done, (name, halves) in enumerate(setting.tasks.items()):
+        job.progress(done, len(setting.tasks))
+        shown = {
+            "zero_shot": prompts.encoded(halves.scored_on, shots=0),
+            "shuffled": prompts.encoded(halves.scored_on, shots=shots, shuffled=True),
+            "in_context": prompts.encoded(halves.scored_on, shots=shots),
+        }
+        edit = adding(vectors[name].vector)
+        found: dict[str, Array] = {"task": np.full(len(shown["zero_shot"].answers), done, dtype=np.float32)}
+        for condition, encoded in shown.items():
+            found[f"{condition}.first"] = array(score(runner, encoded).right)
+            found[f"{condition}.whole"] = array(whole_answers(runner, encoded).right)
+            if condition != "in_context":
+                first, whole = (
+                    score_by_layer(runner, encoded, edit, layers=at),
+                    whole_answers(runner, encoded, edit, layers=at),
+                )
+                found[f"{condition}.first.vector"] = array(first.right[:, 0])
+                found[f"{condition}.whole.vector"] = array(whole.right[:, 0])
+        for label, values in found.items():
+            parts.setdefault(label, []).append(values)
+    groups = [halves.group for halves in setting.tasks.values()]
+    return Result(
+        {label: np.concatenate(values) for label, values in parts.items()},
+        {"tasks": list(setting.tasks), "groups": groups, "left_out": dict(setting.left_out), "layer": chosen.layer},
+    )
