@@ -159,9 +159,11 @@ def test_the_command_line_takes_a_folder(
     assert (code, json.loads(out)[0]["estimate"] > 4.5) == (0, True)
     assert taking.executions() == STAGES
     assert (taking.out / "results" / "toys" / "tiny-data-mine" / "claims.json").exists()
+    assert call(monkeypatch, capfd, "figures", "toys", "--data", "mine")[0] == 0
+    assert list((taking.out / "results" / "toys" / "tiny-data-mine" / "figures").glob("*.svg"))
 
 
-@pytest.mark.parametrize("command", ["run", "verify"])
+@pytest.mark.parametrize("command", ["run", "verify", "figures"])
 def test_a_folder_that_is_not_there_gets_one_line(
     taking: Toys, command: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,9 +10,9 @@ from typing import Annotated
 import msgspec
 import typer
 
-from reprise import claims, readme, tables, workspace
+from reprise import claims, data_folders, readme, tables, workspace
 from reprise.cli import app
-from reprise.cli.options import All, Json, Models, Out, Seed, Slugs, Tier, check_tier, choose
+from reprise.cli.options import All, Data, Json, Models, Out, Seed, Slugs, Tier, check_tier, choose
 from reprise.cli.output import print_claims, print_json, print_table
 from reprise.errors import UserError
 from reprise.paper import Paper
@@ -87,6 +87,7 @@ def figures(
     every: All = False,
     tier: Tier = "tiny",
     model: Models = None,
+    data: Data = None,
     seed: Seed = 0,
     out: Out = workspace.DEFAULT_OUT,
 ) -> None:
@@ -98,7 +99,15 @@ def figures(
     root = workspace.find_root()
     check_tier(tier)
     for paper in choose(root, papers, every):
-        request = Request(root=root, paper=paper, tier=tier, out=out, seed=seed, model_names=tuple(model or ()))
+        request = Request(
+            root=root,
+            paper=paper,
+            tier=tier,
+            out=out,
+            seed=seed,
+            model_names=tuple(model or ()),
+            data=None if data is None else data_folders.resolve(data),
+        )
         folder = workspace.folder_of(root, paper)
         results = stored_results(request, load_experiment(folder))
         target = request.folder() / "figures"
