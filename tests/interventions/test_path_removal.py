@@ -71,11 +71,12 @@ def test_several_senders_are_what_the_circuits_package_takes_out(name: str, into
 def test_only_the_receivers_are_edited_and_the_network_is_as_before() -> None:
     network = random_network("llama")
     before = {name: x.clone() for name, x in network.state_dict().items()}
+    hooks = [(len(module._forward_pre_hooks), len(module._forward_hooks)) for module in network.modules()]
     edits = path_edits(network, as_prompts(TOKENS), [(0, 1)], HeadInputs([(2, 0), (2, 1)], "k"))
     assert {str(site): site.head for site in edits} == {"k of layer 2": 0}
     assert [x.shape for x in edits.values()] == [(3, 9, 8)]
     assert same_weights(network, before)
-    assert not any(module._forward_pre_hooks or module._forward_hooks for module in network.modules())
+    assert hooks == [(len(module._forward_pre_hooks), len(module._forward_hooks)) for module in network.modules()]
 
 
 @pytest.mark.parametrize(
