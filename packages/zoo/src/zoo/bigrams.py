@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 from jaxtyping import Int
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from zoo.catalogue import shared_folder
 from zoo.corpus import CorpusError, build
 from zoo.recipes import VOCABULARY
+from zoo.whole_files import save_whole
 
 FILE = "data/bigrams/counts.safetensors"
 
@@ -49,7 +49,7 @@ def write(path: Path) -> None:
     counts = count(corpus.train, VOCABULARY).flatten()
     places = counts.nonzero().flatten()
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(
+    save_whole(
         {"places": places.to(torch.int32), "counts": counts[places].to(torch.int32)},
         path,
         metadata={"d_vocab": str(VOCABULARY), "corpus_sha256": corpus.sha256, "python": corpus.python},

@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 from jaxtyping import Int
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from zoo.catalogue import shared_folder
 from zoo.corpus import BOS_ID, CorpusError, build
 from zoo.recipes import VOCABULARY
+from zoo.whole_files import save_whole
 
 FOLDER = "data/held_out"
 TOKENS, TOKENIZER = "tokens.safetensors", "tokenizer.json"
@@ -66,7 +66,7 @@ def write(folder: Path) -> None:
     tokens = corpus.held_out.to(torch.int16)
     folder.mkdir(parents=True, exist_ok=True)
     corpus.tokenizer.save(str(folder / TOKENIZER))
-    save_file({"tokens": tokens}, folder / TOKENS, metadata={"sha256": _sha256(tokens)})
+    save_whole({"tokens": tokens}, folder / TOKENS, metadata={"sha256": _sha256(tokens)})
 
 
 def _sha256(tokens: Tensor) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 from torch.optim import AdamW, Optimizer
 
@@ -30,6 +30,7 @@ from zoo.in_context_evaluation import evaluate
 from zoo.in_context_model import Batch, build, loss
 from zoo.in_context_recipes import IN_CONTEXT_RECIPES, InContextRecipe
 from zoo.in_context_text import Material, material
+from zoo.whole_files import save_whole
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -113,7 +114,7 @@ def _finish(
 ) -> None:
     """Write the shipped files; card.json, without which the folder is not a model, comes last."""
     weights = {name: tensor.detach().half().cpu() for name, tensor in model.state_dict().items()}
-    save_file(weights, out / cards.WEIGHTS, metadata={"format": "pt"})
+    save_whole(weights, out / cards.WEIGHTS, metadata={"format": "pt"})
     model.config.save_pretrained(out)
     words.save(text.tokenizer, out, n_ctx=recipe.shape.n_ctx)
     stored = build(recipe.shape, text.tokenizer.get_vocab_size())

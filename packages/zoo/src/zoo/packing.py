@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 from jaxtyping import Float, Int8
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
+
+from zoo.whole_files import save_whole
 
 State = dict[str, Tensor]
 _SCALE = ".scale"
@@ -35,9 +36,7 @@ def pack(states: dict[int, State], path: Path) -> None:
                 tensors[key], tensors[key + _SCALE] = quantise(tensor)
             else:
                 tensors[key] = tensor.half()
-    temporary = path.with_name(path.name + ".partial")
-    save_file(tensors, temporary)
-    temporary.replace(path)
+    save_whole(tensors, path)
 
 
 def packed_steps(path: Path) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import torch
 from jaxtyping import Int
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
@@ -28,6 +28,7 @@ from zoo.corpus import Corpus, build
 from zoo.evaluation import evaluate
 from zoo.model import AttentionOnly, next_token_losses
 from zoo.recipes import Recipe
+from zoo.whole_files import save_whole
 
 Progress = Callable[[int, int, float], None]
 CHECKPOINT_EVERY = 250
@@ -104,9 +105,8 @@ def pretrain(
 
     def keep(run: Run) -> None:
         kept.mkdir(exist_ok=True)
-        temporary = kept / "partial"
-        save_file({name: tensor.half().cpu() for name, tensor in model.state_dict().items()}, temporary)
-        temporary.replace(kept / f"{run.step:08d}.safetensors")
+        halves = {name: tensor.half().cpu() for name, tensor in model.state_dict().items()}
+        save_whole(halves, kept / f"{run.step:08d}.safetensors")
 
     steps_kept = recipe.checkpoint_steps()
     fit(
@@ -134,7 +134,7 @@ def pretrain(
 def _finish(recipe: Recipe, out: Path, model: AttentionOnly, corpus: Corpus, *, seconds: float, device: str) -> None:
     """Write the shipped files; card.json, without which the folder is not a model, comes last."""
     weights = {name: tensor.detach().half().cpu() for name, tensor in model.state_dict().items()}
-    save_file(weights, out / cards.WEIGHTS)
+    save_whole(weights, out / cards.WEIGHTS)
     (out / "config.json").write_bytes(msgspec.json.format(msgspec.json.encode(recipe.config), indent=2) + b"\n")
     corpus.tokenizer.save(str(out / "tokenizer.json"))
     kept = sorted((out / "kept").glob("*.safetensors"))
