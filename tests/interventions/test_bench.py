@@ -49,6 +49,12 @@ def test_all_ways_of_the_head_sweep_agree(case: Case) -> None:
     assert sweep_of.effects.abs().max() > 0.1
 
 
+def test_no_way_leaves_anything_in_the_network_that_the_others_run(case: Case) -> None:
+    # nnsight puts a forward of its own into every module that it has seen, and fused activations then stay off.
+    case._nnsight()
+    assert not [name for name, module in case.network.named_modules() if "forward" in vars(module)]
+
+
 def test_all_ways_of_the_position_sweep_agree(case: Case) -> None:
     branches: Any = case.positions("branches", CELLS)
     oracle: Any = case.positions("oracle", CELLS)

@@ -113,6 +113,13 @@ class Case:
         return build_bridge_from_module(network, "GPT2LMHeadModel", hf_config=network.config).eval()
 
     @cached_property
+    def nnsight(self) -> Any:
+        """Of a copy: nnsight replaces the forward of every module it has seen, for good, and other ways would pay."""
+        import nnsight
+
+        return nnsight.NNsight(copy.deepcopy(self.network))
+
+    @cached_property
     def tokens(self) -> Int[Tensor, "prompt pos"]:
         tokens = torch.randint(VOCABULARY, (PROMPTS, self.length), generator=torch.Generator().manual_seed(0))
         return tokens.to(self.device)
@@ -238,9 +245,7 @@ class Case:
         return self._transformer_lens("resid_pre", put, [{"layer": 6, "pos": place} for place in places])
 
     def _nnsight(self) -> object:
-        import nnsight
-
-        view, size, found = nnsight.NNsight(self.network), self.width // HEADS, []
+        view, size, found = self.nnsight, self.width // HEADS, []
         with torch.no_grad():
             for layer in self.layers:
                 with view.trace(self.tokens, use_cache=False, logits_to_keep=1):
