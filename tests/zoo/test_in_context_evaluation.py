@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from zoo import town
+from zoo.gpt2_recipes import Shape
 from zoo.in_context_evaluation import accuracies, evaluate, relation_queries, rows, shuffled_labels
 from zoo.in_context_model import build
-from zoo.in_context_recipes import Shape
 from zoo.in_context_text import Material
 
 FACTS = town.draw()

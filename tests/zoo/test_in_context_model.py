@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch.nn import functional
 
+from zoo.gpt2_recipes import Shape
 from zoo.in_context_batches import batch_at
 from zoo.in_context_model import answer_logits, build, loss
-from zoo.in_context_recipes import IN_CONTEXT_RECIPES, RELATIONS, InContextRecipe, Shape
+from zoo.in_context_recipes import IN_CONTEXT_RECIPES, RELATIONS, InContextRecipe
 from zoo.in_context_text import Material
 
 SMALL = Shape(n_layers=2, n_heads=2, d_model=16, n_ctx=192)

@@ -13,12 +13,14 @@ from training import CheckpointError
 from zoo import cards, in_context_training
 from zoo.cards import ModelFolderError
 from zoo.catalogue import CATALOGUE, NAMES
+from zoo.gpt2_recipes import Shape
+from zoo.gpt2_training import optimizers
 from zoo.in_context_cards import InContextCard
 from zoo.in_context_evaluation import evaluate
 from zoo.in_context_model import build
-from zoo.in_context_recipes import IN_CONTEXT_RECIPES, InContextRecipe, Shape
+from zoo.in_context_recipes import IN_CONTEXT_RECIPES, InContextRecipe
 from zoo.in_context_text import Material
-from zoo.in_context_training import named_recipe, optimizers, train
+from zoo.in_context_training import named_recipe, train
 
 RECIPE = InContextRecipe(
     name="relations-tiny",

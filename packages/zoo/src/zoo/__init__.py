@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.catalogue import NAMES, checkpoint, checkpoint_steps, folder, tokens_per_step
 
 if TYPE_CHECKING:
+    from zoo import stories
     from zoo.bigrams import bigram_counts
     from zoo.cards import ModelFolderError, verify
     from zoo.corpus import BOS_ID, CorpusError
@@ -17,12 +18,15 @@ if TYPE_CHECKING:
     from zoo.model import AttentionOnly, AttentionOnlyConfig
     from zoo.pretraining import pretrain
     from zoo.recipes import RECIPES, Recipe
+    from zoo.stories_cards import StoriesCard
+    from zoo.stories_recipes import STORIES_RECIPES, StoriesRecipe
 
 __all__ = [
     "BOS_ID",
     "IN_CONTEXT_RECIPES",
     "NAMES",
     "RECIPES",
+    "STORIES_RECIPES",
     "AttentionOnly",
     "AttentionOnlyConfig",
     "CorpusError",
@@ -30,6 +34,8 @@ __all__ = [
     "InContextRecipe",
     "ModelFolderError",
     "Recipe",
+    "StoriesCard",
+    "StoriesRecipe",
     "bigram_counts",
     "checkpoint",
     "checkpoint_steps",
@@ -37,6 +43,7 @@ __all__ = [
     "held_out_tokens",
     "held_out_windows",
     "pretrain",
+    "stories",
     "tokens_per_step",
     "verify",
 ]
@@ -53,6 +60,9 @@ _LAZY = {
     "ModelFolderError": "cards",
     "RECIPES": "recipes",
     "Recipe": "recipes",
+    "STORIES_RECIPES": "stories_recipes",
+    "StoriesCard": "stories_cards",
+    "StoriesRecipe": "stories_recipes",
     "bigram_counts": "bigrams",
     "held_out_tokens": "held_out",
     "held_out_windows": "held_out",
@@ -62,6 +72,8 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "stories":
+        return import_module("zoo.stories")
     if name not in _LAZY:
         raise AttributeError(f"module 'zoo' has no attribute {name!r}")
     return getattr(import_module(f"zoo.{_LAZY[name]}"), name)

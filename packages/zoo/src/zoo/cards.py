@@ -2,7 +2,8 @@
 
 A model folder holds config.json, tokenizer.json, model.safetensors, card.json, README.md (the card for people), and,
 where the training dynamics are of interest, checkpoints.safetensors and training_log.jsonl. Each family of models has a
-card of its own kind: `Card` here for the attention-only ones, `zoo.in_context_cards.InContextCard`.
+card of its own kind: `Card` here for the attention-only ones, `zoo.in_context_cards.InContextCard`,
+`zoo.stories_cards.StoriesCard`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgspec
 
 from zoo.in_context_cards import InContextCard
 from zoo.recipes import Recipe
+from zoo.stories_cards import StoriesCard
 
 WEIGHTS = "model.safetensors"
 CHECKPOINTS = "checkpoints.safetensors"
@@ -74,12 +76,22 @@ def hardware(device: str, threads: int) -> str:
 def read(folder: Path) -> Card: ...
 @overload
 def read(folder: Path, kind: type[InContextCard]) -> InContextCard: ...
-def read(folder: Path, kind: type[Card] | type[InContextCard] = Card) -> Card | InContextCard:
+@overload
+def read(folder: Path, kind: type[StoriesCard]) -> StoriesCard: ...
+def read(
+    folder: Path, kind: type[Card] | type[InContextCard] | type[StoriesCard] = Card
+) -> Card | InContextCard | StoriesCard:
     """The card of a folder, of the given kind.
 
     Raises:
         ModelFolderError: if there is none or it is malformed.
     """
+    return _decoded(folder, kind)
+
+
+def _decoded(
+    folder: Path, kind: type[Card] | type[InContextCard] | type[StoriesCard]
+) -> Card | InContextCard | StoriesCard:
     path = folder / CARD
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
@@ -93,13 +105,17 @@ def read(folder: Path, kind: type[Card] | type[InContextCard] = Card) -> Card | 
 def verify(folder: Path) -> Card: ...
 @overload
 def verify(folder: Path, kind: type[InContextCard]) -> InContextCard: ...
-def verify(folder: Path, kind: type[Card] | type[InContextCard] = Card) -> Card | InContextCard:
+@overload
+def verify(folder: Path, kind: type[StoriesCard]) -> StoriesCard: ...
+def verify(
+    folder: Path, kind: type[Card] | type[InContextCard] | type[StoriesCard] = Card
+) -> Card | InContextCard | StoriesCard:
     """The card, of the given kind, of a folder whose files all have the hashes that the card states.
 
     Raises:
         ModelFolderError: naming the file that is missing or changed.
     """
-    card = read(folder) if kind is Card else read(folder, InContextCard)
+    card = _decoded(folder, kind)
     for name in HASHED:
         if (folder / name).exists() and name not in card.sha256:
             raise ModelFolderError(f"{folder / name}: the card states no hash of it; remove it or restore {CARD}")
@@ -115,7 +131,7 @@ def verify(folder: Path, kind: type[Card] | type[InContextCard] = Card) -> Card 
     return card
 
 
-def write(card: Card | InContextCard, folder: Path) -> None:
+def write(card: Card | InContextCard | StoriesCard, folder: Path) -> None:
     """Write card.json and, for people, README.md."""
     (folder / CARD).write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
     (folder / "README.md").write_text(card.page())

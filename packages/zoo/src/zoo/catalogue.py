@@ -23,6 +23,8 @@ NAMES = (
     "relations-4l",
     "relations-4l-seed1",
     "relations-4l-seed2",
+    "stories-4l",
+    "stories-4l-seed1",
 )
 
 
@@ -91,14 +93,17 @@ class _Catalogue:
     ) -> Path:
         import torch
 
+        from zoo import in_context_training, stories_training
         from zoo.in_context_recipes import IN_CONTEXT_RECIPES
-        from zoo.in_context_training import train
         from zoo.pretraining import pretrain
         from zoo.recipes import RECIPES
+        from zoo.stories_recipes import STORIES_RECIPES
 
         torch.set_num_threads(threads)
         if name in IN_CONTEXT_RECIPES:
-            return train(IN_CONTEXT_RECIPES[name], out, device=device, progress=progress)
+            return in_context_training.train(IN_CONTEXT_RECIPES[name], out, device=device, progress=progress)
+        if name in STORIES_RECIPES:
+            return stories_training.train(STORIES_RECIPES[name], out, device=device, progress=progress)
         return pretrain(RECIPES[name], out, device=device, progress=progress)
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from zoo.in_context_recipes import Shape
+from zoo.gpt2_recipes import Shape
 from zoo.model import sinusoidal_positions
 from zoo.words import BOS_ID
 

@@ -13,24 +13,12 @@ from __future__ import annotations
 
 import msgspec
 
-
-class Shape(msgspec.Struct, frozen=True, kw_only=True):
-    """The size of a GPT-2 model, whose vocabulary is that of the text, and the deviation of its initial weights."""
-
-    n_layers: int
-    n_heads: int
-    d_model: int
-    n_ctx: int
-    initial_std: float = 0.02
+from zoo.gpt2_recipes import Gpt2Recipe, Shape
 
 
-class InContextRecipe(msgspec.Struct, frozen=True, kw_only=True):
+class InContextRecipe(Gpt2Recipe, frozen=True, kw_only=True):
     """How one model is trained; a batch holds so many rows of each kind."""
 
-    name: str
-    shape: Shape
-    steps: int
-    seed: int = 0
     relation_rows: int = 64
     natural_rows: int = 16
     list_rows: int = 12
@@ -38,15 +26,6 @@ class InContextRecipe(msgspec.Struct, frozen=True, kw_only=True):
     sentences_a_row: int = 8
     list_weight: float = 0.3
     sentence_weight: float = 1.0
-    learning_rate: float = 1e-3
-    muon_learning_rate: float = 0.02
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.98)
-    warmup_steps: int = 200
-    decay_from: float = 0.7
-    floor: float = 0.05
-    max_gradient_norm: float = 1.0
-    log_every: int = 500
 
     @property
     def rows(self) -> int:
