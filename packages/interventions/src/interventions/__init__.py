@@ -1,11 +1,13 @@
 """Models for analysis, and interventions on them: activation patching at the cost of a forward pass.
 
-`load` gives a model with its views; `captured` and `edited` are for runs of one's own; `sweep` edits every layer, head
-and position in turn. Start at `interventions.branching` for how that costs no more than a pass or two.
+`load` gives a model with its views; `captured` and `edited` are for runs of one's own, `hooked` for hooks that must
+know of padding and cache; `sweep` edits every layer, head and position in turn. Start at `interventions.branching` for
+how that costs no more than a pass or two.
 """
 
 from interventions.architectures import ARCHITECTURES, Architecture
 from interventions.attribution_patching import attribution_patch
+from interventions.calls import Call, CallHook, hooked
 from interventions.comparison import Comparison, agreement
 from interventions.contexts import Site, captured, edited, values_of
 from interventions.edits import Add, Apply, Edit, Given, Mean, ProjectOut, Replace, Resample, Zero
@@ -36,6 +38,8 @@ __all__ = [
     "Add",
     "Apply",
     "Architecture",
+    "Call",
+    "CallHook",
     "Comparison",
     "Edit",
     "FinalStream",
@@ -59,6 +63,7 @@ __all__ = [
     "captured",
     "custom",
     "edited",
+    "hooked",
     "kl_to_clean",
     "load",
     "log_probability",

@@ -19,7 +19,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interventions.attention import AttentionCall, Callback
-from interventions.branching import BranchEdit, Shared, run_shared
+from interventions.branch_attention import BranchEdit
+from interventions.branching import Shared, run_shared
 from interventions.hooks import Modules, attached
 from interventions.prompts import Prompts
 from interventions.receivers import Projection

@@ -32,7 +32,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from interventions.attention import Callback
-from interventions.branching import BranchEdit, run_branches
+from interventions.branch_attention import BranchEdit
+from interventions.branching import run_branches
 from interventions.edits import Replace
 from interventions.frozen import Frozen, run_frozen
 from interventions.hooks import Modules

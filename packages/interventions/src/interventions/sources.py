@@ -17,7 +17,7 @@ from interventions.network import final_hidden
 from interventions.prompts import Prompts
 
 if TYPE_CHECKING:
-    from interventions.branching import BranchEdit
+    from interventions.branch_attention import BranchEdit
     from interventions.sweeps import Cell
 
 

@@ -20,7 +20,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interventions.branching import BranchEdit, Shared, run_branches, run_shared
+from interventions.branch_attention import BranchEdit
+from interventions.branching import Shared, run_branches, run_shared
 from interventions.edits import Edit
 from interventions.hooks import HEADS, Modules
 from interventions.memory import default_budget, in_chunks
