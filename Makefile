@@ -9,7 +9,7 @@ STAMP := .venv/installed
 TORCH_OWNS := cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx triton
-OURS := reprise $(addprefix reprise-,circuits function-vectors interventions training zoo)
+OURS := reprise $(addprefix reprise-,circuits function-vectors interventions steering training zoo)
 
 .PHONY: figures test check lint types imports schemas format verify lock clean
 

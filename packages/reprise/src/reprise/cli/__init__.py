@@ -10,11 +10,12 @@ import sys
 
 import typer
 
+from reprise.cli.added import Commands
 from reprise.errors import UserError
 
 # Errors that these packages raise are about their input; each is one line by our own rule, so it is shown as such.
 _OWN_PACKAGES = frozenset(
-    {"circuits", "function_vectors", "interventions", "replications", "reprise", "training", "zoo"}
+    {"circuits", "function_vectors", "interventions", "replications", "reprise", "steering", "training", "zoo"}
 )
 
 # Typer converts a value that is absent with pydantic, which takes longer to import than `reprise list` takes in all:
@@ -23,6 +24,7 @@ _NO_HELP = {"help": False, "list": {"help": False}}
 
 app = typer.Typer(
     name="reprise",
+    cls=Commands,
     help="Papers on the inner workings of neural networks, reproduced claim by claim.",
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from reprise.tables import interval, number
 if TYPE_CHECKING:
     from reprise.run import Progress
 
+PIPED = 150  # columns of a table that goes to a file or another program
 VERDICT_STYLE = {"supported": "green", "refuted": "red", "inconclusive": "yellow", "not run": "dim"}
 
 
@@ -35,8 +36,30 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
         table.add_row(*row)
     console = Console()
     if not console.is_terminal:
-        console = Console(width=150)
+        console = Console(width=PIPED)
     console.print(table)
+
+
+def print_records(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Tables of a command that a package added, each under its title.
+
+    Outside a terminal a table that would be too wide, or has several lines in a cell, is written row by row instead, a
+    line `column: value` for each cell: nothing is cut or folded that another program might read.
+    """
+    from rich.console import Console
+    from rich.markup import escape
+
+    for title, rows in tables.items():
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        cells = [[_cell(row.get(column)) for column in columns] for row in rows]
+        widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+        broken = any("\n" in cell for row in cells for cell in row)
+        if not Console().is_terminal and (broken or sum(widths) + 2 * len(widths) > PIPED):
+            of_rows = ("\n".join(map(": ".join, zip(columns, row, strict=True))) for row in cells)
+            sys.stdout.write(f"{title}\n\n" + "\n\n".join(of_rows) + "\n\n")
+            continue
+        numeric = [name for name in columns if all(isinstance(row.get(name), int | float) for row in rows)]
+        print_table(escape(title), columns, [[escape(cell) for cell in row] for row in cells], numeric)
 
 
 def print_claims(rows: Iterable[ClaimResult]) -> None:
@@ -93,3 +116,9 @@ def progress_of(title: str) -> Iterator[Progress]:
                 console.print(f"{title}: {label}: {state}", markup=False, highlight=False)
 
         yield Progress(stage=stage, within=lambda done, total: bars.update(task, completed=done, total=total))
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"{number(value['estimate'])} [{number(value['low'])}, {number(value['high'])}]"
+    return number(value) if value is None or isinstance(value, float) else str(value)
