@@ -6,8 +6,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from replications.function_vectors.claims import at_chosen, best_layer, main
+from matplotlib.lines import Line2D
+from replications.function_vectors.claims import at_chosen, best_layer
+from replications.function_vectors.gate_claims import gate_of
 from replications.function_vectors.intervals import band, bars
+from replications.function_vectors.measures import main
 from replications.function_vectors.setting import PRIMARY
 from replications.function_vectors.vectors import (
     ANOTHER,
@@ -44,29 +47,29 @@ SHOWN = (
 def gate(results: Results) -> Figure:
     """The gate: does the model infer the task, and does the vector carry it?
 
-    One row a task, primary tasks above. Left two panels: how far ten right demonstrations are above ten with shuffled
-    labels, and above no examples with the choice narrowed to the task's answers; at least the dashed line. Right three:
-    how far random heads, another task's vector, and the vector in the last layer move the accuracy without examples; at
-    most the dashed line. Orange fails.
+    Left two panels: how far ten right demonstrations are above ten with shuffled labels, and above no examples with the
+    choice narrowed to the task's answers; at least the dashed line. Right three: how far random heads, another task's
+    vector, and the vector in the last layer move the accuracy without examples; at most the dashed line. Orange fails.
+    Diamonds: the primary tasks together, left the lowest, right the change of their mean. Below them one row a task,
+    primary tasks (on all pairs, each half with vectors from the other) above natural ones (on one half).
     """
     facts = main(results, "gate").facts
     tasks, groups = facts["tasks"], facts["groups"]
-    places = -np.arange(len(tasks)) - np.array([group != PRIMARY for group in groups])
-    figure, panels = plt.subplots(1, 5, figsize=(8.6, 1.3 + 0.19 * len(tasks)), sharey=True)
+    labels, criteria = ["together", *tasks], [facts["together"], *(facts["criteria"][task] for task in tasks)]
+    places = -np.array([0, *(1.5 + at + (group != PRIMARY) for at, group in enumerate(groups))])
+    figure, panels = plt.subplots(1, 5, figsize=(8.6, 1.5 + 0.19 * len(tasks)), sharey=True)
     for column, (axes, title) in enumerate(zip(panels, SHOWN, strict=True)):
-        rows = [facts["criteria"][task][column] for task in tasks]
-        values, passed = np.array([row[1] for row in rows]), np.array([row[4] for row in rows])
-        for verdict, colour, label in ((True, COLOURS[0], "passes"), (False, COLOURS[1], "fails")):
-            chosen = passed == verdict
-            axes.plot(values[chosen], places[chosen], "o", color=colour, markersize=4, label=label)
-        axes.axvline(rows[0][3], color="#555555", linestyle="--", linewidth=0.9)
+        for place, row in zip(places, (of[column] for of in criteria), strict=True):
+            colour, mark = COLOURS[0 if row[4] else 1], "o" if place else "D"
+            axes.plot(row[1], place, mark, color=colour, markersize=4)
+        axes.axvline(facts["together"][column][3], color="#555555", linestyle="--", linewidth=0.9)
         low, high = (-1.05, 1.05) if column < 2 else (-0.05, 1.05)
         axes.set(xlim=(low, high))
         axes.set_title(title, fontsize=8.5)
-    panels[0].set_yticks(places, tasks, fontsize=7)
+    panels[0].set_yticks(places, labels, fontsize=7)
     panels[0].set_ylim(places.min() - 0.8, 0.8)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower right", ncols=2, fontsize=8)
+    marks = [Line2D([], [], marker="o", linestyle="", color=colour) for colour in COLOURS[:2]]
+    figure.legend(marks, ["passes", "fails"], loc="outside lower right", ncols=2, fontsize=8)
     return figure
 
 
@@ -79,9 +82,8 @@ def by_layer(results: Results) -> Figure:
     result = main(results, "layers")
     found = {name: title for name, title in CONDITIONS.items() if f"{name}.plain" in result.arrays}
     figure, panels = plt.subplots(1, len(found), figsize=(3.1 * len(found) + 0.4, 4.3), sharey=True)
-    gate_result = main(results, "gate")
-    primary = [at for at, group in enumerate(gate_result.facts["groups"]) if group == PRIMARY]
-    in_context = gate_result["in_context"][np.isin(gate_result["task"], primary)].mean()
+    gate_result, primary = gate_of(results)
+    in_context = gate_result["in_context"][primary & (gate_result["fold"] == 0)].mean()
     for axes, (condition, title) in zip(panels, found.items(), strict=True):
         for label, (colour, style) in STYLES.items():
             centre, low, high = band(result[f"{condition}.{label}"], results.seed)

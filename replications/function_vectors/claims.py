@@ -1,8 +1,4 @@
-"""What each claim of paper.toml measures, from stored results alone.
-
-A mean over queries is resampled over the queries of all primary tasks, a mean over tasks over tasks: what a measurement
-counts says which. It also says where primary tasks failed the gate: nothing is left out then, since what is left would
-have been chosen by the outcome.
+"""What each claim of paper.toml measures, from stored results alone; those of the gate are in `gate_claims`.
 
 At the paper tier accuracies are over the queries that the model answers right with ten clean examples, as in the public
 code; at the tiny tier over all.
@@ -10,94 +6,16 @@ code; at the tiny tier over all.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
-from numpy.typing import NDArray
-from replications.function_vectors.setting import PRIMARY
+from replications.function_vectors.gate_claims import GATE_CLAIMS, gate_of
+from replications.function_vectors.measures import Array, Mask, by_task, main, mean, over
 from replications.function_vectors.vectors import AVERAGE, DIFFERENCES, RANDOM_VECTOR, VECTOR
 
 from reprise import Measurement, Result, Results, bootstrap
 from reprise.experiment import Measure
 
-Array = NDArray[np.floating]
-Mask = NDArray[np.bool_]
 FEW = {"tiny": 0.25, "paper": 0.05}  # share of all heads that counts as few
 FIRST = 1  # templates behind the one that vectors are from
-
-
-def main(results: Results, stage: str) -> Result:
-    """The result of the run's (first) model."""
-    return results.of(stage)[min(results.of(stage))]
-
-
-def gate_of(results: Results) -> tuple[Result, Mask]:
-    """The gate of the primary tasks, and which rows are theirs."""
-    result = main(results, "gate")
-    primary = [at for at, group in enumerate(result.facts["groups"]) if group == PRIMARY]
-    return result, np.isin(result["task"], primary)
-
-
-def passed(results: Results, task: str) -> bool:
-    """Whether a task passes all criteria of the gate."""
-    return all(criterion[-1] for criterion in main(results, "gate").facts["criteria"][task])
-
-
-def failing(results: Results) -> int:
-    result = main(results, "gate")
-    named = zip(result.facts["tasks"], result.facts["groups"], strict=True)
-    return sum(not passed(results, task) for task, group in named if group == PRIMARY)
-
-
-def over(results: Results, what: str) -> str:
-    """What is counted, with a mark where primary tasks failed the gate."""
-    result = main(results, "gate")
-    n = result.facts["groups"].count(PRIMARY)
-    of = f"{what} of {n} tasks" if what != "tasks" else "tasks"
-    return f"{of} ({failing(results)} of {n} fail the gate)" if failing(results) else of
-
-
-def by_task(values: Array, task: Array) -> Array:
-    """The mean of each task."""
-    return np.array([values[task == at].mean(axis=0) for at in np.unique(task)])
-
-
-def mean(results: Results, values: Array, what: str) -> Measurement | None:
-    """The mean with its interval; None of fewer than two values."""
-    return None if len(values) < 2 else bootstrap(np.mean, values, over=over(results, what), seed=results.seed)
-
-
-def lowest_margin(control: str) -> Measure:
-    """10-shot accuracy less that of a control, of the task for which it is lowest; over that task's queries."""
-
-    def measure(results: Results) -> Measurement | None:
-        result, primary = gate_of(results)
-        margin = (result["in_context"] - result[control])[primary]
-        task = result["task"][primary]
-        means = by_task(margin, task)
-        worst = np.unique(task)[means.argmin()]
-        name = result.facts["tasks"][int(worst)]
-        return bootstrap(np.mean, margin[task == worst], over=f"queries of {name}", seed=results.seed)
-
-    return measure
-
-
-def from_baseline(with_edit: Callable[[Result], Array]) -> Measure:
-    """Accuracy with something added, less zero-shot accuracy; mean over tasks."""
-
-    def measure(results: Results) -> Measurement | None:
-        result, primary = gate_of(results)
-        change = (with_edit(result) - result["zero_shot"])[primary]
-        return mean(results, by_task(change, result["task"][primary]), "tasks")
-
-    return measure
-
-
-def gate_passed(results: Results) -> Measurement | None:
-    result = main(results, "gate")
-    named = zip(result.facts["tasks"], result.facts["groups"], strict=True)
-    verdicts = np.array([float(passed(results, task)) for task, group in named if group == PRIMARY])
-    return bootstrap(np.mean, verdicts, over="tasks", seed=results.seed)
 
 
 def few_heads_carry(results: Results) -> Measurement | None:
@@ -127,9 +45,9 @@ def few_heads_suffice(results: Results) -> Measurement | None:
 
 
 def answered(results: Results) -> Mask:
-    """Which queries of the primary tasks count for accuracies."""
+    """Which of the scored queries of the primary tasks count for accuracies."""
     result, primary = gate_of(results)
-    right: Mask = result["in_context"][primary] > 0
+    right: Mask = result["in_context"][primary & (result["fold"] == 0)] > 0
     return right if results.tier == "paper" else np.ones_like(right)
 
 
@@ -219,12 +137,7 @@ def portable(trained: bool) -> Measure:
 
 
 CLAIMS: dict[str, Measure] = {
-    "gate-in-context": lowest_margin("shuffled"),
-    "gate-answer-set": lowest_margin("among_answers"),
-    "gate-random-heads": from_baseline(lambda result: result["random_heads"].mean(axis=1)),
-    "gate-another-task": from_baseline(lambda result: result["another"]),
-    "gate-last-layer": from_baseline(lambda result: result["vector"][:, -1]),
-    "gate-passed": gate_passed,
+    **GATE_CLAIMS,
     "few-heads-carry": few_heads_carry,
     "few-heads-suffice": few_heads_suffice,
     "zero-shot-plain": accuracy("zero_shot", None),

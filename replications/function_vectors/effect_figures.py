@@ -6,8 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from replications.function_vectors.claims import main
 from replications.function_vectors.intervals import band
+from replications.function_vectors.measures import main
 
 from reprise import Results
 from reprise.plotting import COLOURS

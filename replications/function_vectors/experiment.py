@@ -1,6 +1,7 @@
 """Todd et al. 2024, stage by stage.
 
-1. means, effects, selection: mean head outputs, indirect effects, and the choice of heads, their number and the layer.
+1. means, effects, selection: mean head outputs, indirect effects, and the choice of heads, their number and the layer;
+   exchanged: all of that once more from the other half of the pairs, for the gate of the primary tasks.
 2. gate: whether the model infers the tasks, and the controls of the vector; what is claimed below rests on it.
 3. layers, heads, table: what the vector does, beside every baseline.
 4. decoding, composition, templates: what it decodes to, adds up with, and whether it depends on its template.
@@ -36,7 +37,8 @@ STAGES = (
     Stage("means", extraction_stages.means, each_model=True, data=DATA),
     Stage("effects", extraction_stages.effects, each_model=True, needs=MEANS, data=DATA),
     Stage("selection", extraction_stages.selection, each_model=True, needs=("means", "effects"), data=DATA),
-    Stage("gate", score_stages.gate_stage, each_model=True, needs=CHOSEN, data=DATA),
+    Stage("exchanged", extraction_stages.exchanged, each_model=True, needs=MEANS, data=DATA),
+    Stage("gate", score_stages.gate_stage, each_model=True, needs=(*CHOSEN, "exchanged"), data=DATA),
     Stage("layers", score_stages.layers, each_model=True, needs=CHOSEN, data=DATA),
     Stage("heads", score_stages.heads, each_model=True, needs=CHOSEN, data=DATA),
     Stage("table", score_stages.table, each_model=True, needs=CHOSEN, data=DATA),

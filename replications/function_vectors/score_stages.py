@@ -1,5 +1,7 @@
 """What the vector does, on the second half of each task's pairs: the gate, by layer, by number of heads, by task.
 
+The gate of the primary tasks has the first halves too, with vectors that were made from and chosen by the second.
+
 Right or wrong is stored for every query; an axis behind the first is layers, draws or numbers of heads. `task` says
 whose query it is, as a place in the fact `tasks`.
 """
@@ -11,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from replications.function_vectors.extraction_stages import Array, array, numbers
-from replications.function_vectors.setting import NATURAL, PRIMARY, TOWN, settle
+from replications.function_vectors.setting import NATURAL, PRIMARY, TOWN, Halves, Setting, settle
 from replications.function_vectors.vectors import (
     AVERAGE,
     DIFFERENCES,
@@ -19,16 +21,21 @@ from replications.function_vectors.vectors import (
     choice,
     drawn_heads,
     edits_of,
-    mean_z_of,
+    stored_z,
     vectors_of,
 )
 
 from function_vectors import (
+    Criterion,
     Encoded,
+    FunctionVector,
+    Gate,
     Runner,
     StreamEdit,
     adding,
     gate,
+    gate_by_task,
+    gate_together,
     of_another_task,
     score,
     score_by_k,
@@ -41,30 +48,26 @@ FIXED = (VECTOR, AVERAGE, *DIFFERENCES)  # what has a layer of its own to be cho
 
 
 def gate_stage(job: Job) -> Result:
-    """The controls of `function_vectors.gate` for every task, natural ones with vectors of the same heads."""
-    setting, chosen = settle(job), choice(job)
-    runner, prompts, shots = setting.runner, setting.prompts, setting.trials.shots
-    drawn = drawn_heads(setting, chosen, job.seed)
+    """The controls of `function_vectors.gate` for every task, natural ones with vectors of the same heads.
+
+    Of primary tasks on all queries: `fold` is 0 for those of the second halves, 1 for those of the first, which have
+    the vectors of the stage `exchanged`.
+    """
+    setting = settle(job)
+    groups = [group for group in (PRIMARY, NATURAL) if len(setting.of(group)) > 1]  # another task's is of its group
+    names = [name for group in groups for name in setting.of(group)]
+    rounds = [(0, setting, group, "means", "selection") for group in groups]
+    rounds.append((1, setting.exchanged, PRIMARY, "exchanged", "exchanged"))
+    gates: list[Gate] = []
     parts: dict[str, list[Array]] = {}
-    verdicts: dict[str, list[list[object]]] = {}
-    for group in (PRIMARY, NATURAL):
-        if len(setting.of(group)) < 2:  # another task's vector is of the same group
-            continue
-        vectors = vectors_of(job, setting, chosen.heads, chosen.layer, group)
-        random = [vectors_of(job, setting, heads, chosen.layer, group) for heads in drawn]
-        for name, halves in setting.of(group).items():
-            job.progress(len(verdicts), len(setting.tasks))
-            found = gate(
-                runner,
-                vectors[name],
-                in_context=prompts.encoded(halves.scored_on, shots=shots),
-                shuffled=prompts.encoded(halves.scored_on, shots=shots, shuffled=True),
-                zero_shot=prompts.encoded(halves.scored_on, shots=0),
-                answers=prompts.answers(halves.whole),
-                random_heads=[each[name] for each in random],
-                another_task=of_another_task(vectors, name),
-            )
-            right = {
+    for fold, of, group, means, selection in rounds:
+        z, chosen = stored_z(job, means), choice(job, selection)
+        vectors = vectors_of(of, z, chosen.heads, chosen.layer, group)
+        random = [vectors_of(of, z, heads, chosen.layer, group) for heads in drawn_heads(of, chosen, job.seed)]
+        for name, halves in of.of(group).items():
+            job.progress(len(gates), len(names) + len(setting.primary))
+            found = _gate(of, halves, vectors[name], [each[name] for each in random], of_another_task(vectors, name))
+            columns = {
                 "in_context": found.in_context.right,
                 "shuffled": found.shuffled.right,
                 "zero_shot": found.zero_shot.right,
@@ -72,16 +75,40 @@ def gate_stage(job: Job) -> Result:
                 "vector": found.with_vector.right,
                 "random_heads": torch.cat([each.right for each in found.with_random_heads], dim=1),
                 "another": found.with_another_task.right[:, 0],
-                "task": torch.full((found.zero_shot.n,), len(verdicts)),
+                "task": torch.full((found.zero_shot.n,), names.index(name)),
+                "fold": torch.full((found.zero_shot.n,), fold),
             }
-            for label, values in right.items():
+            for label, values in columns.items():
                 parts.setdefault(label, []).append(array(values))
-            verdicts[name] = [
-                [each.name, each.value, each.sense, each.threshold, each.passed] for each in found.criteria
-            ]
-    groups = {name: setting.tasks[name].group for name in verdicts}
-    facts = {"tasks": list(verdicts), "groups": list(groups.values()), "criteria": verdicts, "layer": chosen.layer}
+            gates.append(found)
+    facts = {
+        "tasks": names,
+        "groups": [setting.tasks[name].group for name in names],
+        "criteria": {name: _rows(criteria) for name, criteria in gate_by_task(gates).items()},
+        "together": _rows(gate_together([each for each in gates if each.task in setting.primary])),
+        "choices": [[choice(job, stage).k, choice(job, stage).layer] for stage in ("selection", "exchanged")],
+    }
     return Result({label: np.concatenate(values) for label, values in parts.items()}, facts)
+
+
+def _gate(
+    setting: Setting, halves: Halves, vector: FunctionVector, random: list[FunctionVector], another: FunctionVector
+) -> Gate:
+    prompts, shots = setting.prompts, setting.trials.shots
+    return gate(
+        setting.runner,
+        vector,
+        in_context=prompts.encoded(halves.scored_on, shots=shots),
+        shuffled=prompts.encoded(halves.scored_on, shots=shots, shuffled=True),
+        zero_shot=prompts.encoded(halves.scored_on, shots=0),
+        answers=prompts.answers(halves.whole),
+        random_heads=random,
+        another_task=another,
+    )
+
+
+def _rows(criteria: Sequence[Criterion]) -> list[list[object]]:
+    return [[each.name, each.value, each.sense, each.threshold, each.passed] for each in criteria]
 
 
 def layers(job: Job) -> Result:
@@ -120,7 +147,7 @@ def by_layer(runner: Runner, encoded: Encoded, edits: Sequence[StreamEdit]) -> A
 
 def heads(job: Job) -> Result:
     """Accuracy at the chosen layer by number of heads, those of largest effect first, and those of smallest."""
-    setting, chosen = settle(job), choice(job)
+    setting, chosen, z = settle(job), choice(job), stored_z(job)
     ks = sorted({*numbers(len(chosen.order)), chosen.k})
     orders = {"largest": chosen.order, "smallest": chosen.order[::-1]}
     parts: dict[str, list[Array]] = {}
@@ -134,8 +161,7 @@ def heads(job: Job) -> Result:
         for condition, encoded in shown.items():
             parts.setdefault(f"{condition}.plain", []).append(array(score(setting.runner, encoded).right))
             for label, order in orders.items():
-                z = mean_z_of(job, name)
-                scores = score_by_k(setting.runner, encoded, z, order, ks, layers=[chosen.layer])
+                scores = score_by_k(setting.runner, encoded, z[name], order, ks, layers=[chosen.layer])
                 parts.setdefault(f"{condition}.{label}", []).append(array(scores.right[:, :, 0]))
     facts = {"ks": ks, "k": chosen.k, "n_heads": len(chosen.order), "tasks": list(setting.primary)}
     return Result({label: np.concatenate(values) for label, values in parts.items()}, facts)
@@ -149,7 +175,7 @@ def table(job: Job) -> Result:
     vectors = {
         name: vector
         for group in (PRIMARY, NATURAL)
-        for name, vector in vectors_of(job, setting, chosen.heads, chosen.layer, group).items()
+        for name, vector in vectors_of(setting, stored_z(job), chosen.heads, chosen.layer, group).items()
     }
     for done, (name, halves) in enumerate(setting.tasks.items()):
         job.progress(done, len(setting.tasks))

@@ -3,8 +3,8 @@
 Primary tasks are those that claims are about: the relations of the town for the shipped model, the six of the paper at
 the paper tier, all tasks of a folder that was given by --data. Natural word tasks stand beside them and are reported
 apart. The pairs of every task are split in two halves, the same in every stage: means, effects, and the choice of
-heads, their number and the layer are of the first, all scores are of the second. Demonstrations come from the half of
-their query.
+heads, their number and the layer are of the first, all scores are of the second. For the gate of the primary tasks the
+halves are exchanged as well, so that it has all pairs. Demonstrations come from the half of their query.
 
 Pairs with a word that the tokenizer does not know are left out. A task is left out, with the reason, where too few
 pairs are left for ten demonstrations in either half, or where its prompts cannot be encoded.
@@ -13,7 +13,7 @@ pairs are left for ten demonstrations in either half, or where its prompts canno
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -85,6 +85,10 @@ class Halves:
     scored_on: Task
 
     @property
+    def exchanged(self) -> Halves:
+        return replace(self, chosen_on=self.scored_on, scored_on=self.chosen_on)
+
+    @property
     def whole(self) -> Task:
         return Task(self.chosen_on.name, (*self.chosen_on.pairs, *self.scored_on.pairs))
 
@@ -106,6 +110,11 @@ class Setting:
     @property
     def primary(self) -> dict[str, Halves]:
         return self.of(PRIMARY)
+
+    @property
+    def exchanged(self) -> Setting:
+        """The primary tasks with their halves exchanged; natural tasks are left out."""
+        return replace(self, tasks={name: halves.exchanged for name, halves in self.primary.items()})
 
 
 def tasks_of(job: Job) -> Source:

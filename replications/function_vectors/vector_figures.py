@@ -5,8 +5,8 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
-from replications.function_vectors.claims import main
 from replications.function_vectors.intervals import bars
+from replications.function_vectors.measures import main
 
 from reprise import Results
 from reprise.plotting import COLOURS

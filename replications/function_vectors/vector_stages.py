@@ -7,7 +7,7 @@ import torch
 from replications.function_vectors.extraction_stages import Array, array, kept
 from replications.function_vectors.prompts import PARTS, list_tasks
 from replications.function_vectors.setting import TOWN, Setting, settle
-from replications.function_vectors.vectors import choice, vectors_of
+from replications.function_vectors.vectors import choice, stored_z, vectors_of
 
 from function_vectors import (
     Encoded,
@@ -36,7 +36,7 @@ def decoding(job: Job) -> Result:
     setting, chosen = settle(job), choice(job)
     runner, trials = setting.runner, setting.trials
     words, probabilities, named, right, divergence = [], [], [], [], []
-    for done, (name, vector) in enumerate(vectors_of(job, setting, chosen.heads, chosen.layer).items()):
+    for done, (name, vector) in enumerate(vectors_of(setting, stored_z(job), chosen.heads, chosen.layer).items()):
         job.progress(done, len(setting.primary))
         halves = setting.tasks[name]
         found = decode(runner, vector, DECODED)
@@ -111,7 +111,7 @@ def composition(job: Job) -> Result:
 def templates(job: Job) -> Result:
     """The vector of the first template in zero-shot prompts of every template; `trained` where that is known."""
     setting, chosen = settle(job), choice(job)
-    vectors = vectors_of(job, setting, chosen.heads, chosen.layer)
+    vectors = vectors_of(setting, stored_z(job), chosen.heads, chosen.layer)
     names, skipped, found = [], {}, []
     for at, template in enumerate(setting.prompts.templates):
         job.progress(at, len(setting.prompts.templates))

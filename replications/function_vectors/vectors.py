@@ -6,7 +6,7 @@ on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +31,7 @@ VECTOR, AVERAGE, ANOTHER = "function vector", "layer average", "another task's v
 RANDOM_HEADS, RANDOM_VECTOR = "random heads", "random vector"
 DIFFERENCES = ("difference to other tasks", "difference to shuffled labels", "difference to no examples")
 CLEAN, SHUFFLED, ZERO_SHOT = 0, 1, 2  # of the stored layer averages
+MeanZ = Float[Tensor, "layer head d_head"]
 
 
 @dataclass(frozen=True)
@@ -50,25 +51,28 @@ def stored(job: Job, stage: str) -> Result:
     return job.inputs.of(stage)[job.model.name]
 
 
-def choice(job: Job) -> Choice:
-    """As the stage `selection` made it."""
-    facts = stored(job, "selection").facts
-    return Choice(tuple((int(layer), int(head)) for layer, head in facts["order"]), facts["k"], facts["layer"])
+def order_of(job: Job, stage: str) -> tuple[Head, ...]:
+    """All heads, those of largest average indirect effect first."""
+    return tuple((int(layer), int(head)) for layer, head in stored(job, stage).facts["order"])
 
 
-def mean_z_of(job: Job, task: str) -> Float[Tensor, "layer head d_head"]:
-    means = stored(job, "means")
-    return torch.from_numpy(means["z"][means.facts["tasks"].index(task)])
+def choice(job: Job, stage: str = "selection") -> Choice:
+    """As the stage `selection`, or for exchanged halves `exchanged`, made it."""
+    facts = stored(job, stage).facts
+    return Choice(order_of(job, stage), facts["k"], facts["layer"])
+
+
+def stored_z(job: Job, stage: str = "means") -> dict[str, MeanZ]:
+    """Mean z of every task, as the stage `means`, or for exchanged halves `exchanged`, stored it."""
+    means = stored(job, stage)
+    return dict(zip(means.facts["tasks"], torch.from_numpy(means["z"]), strict=True))
 
 
 def vectors_of(
-    job: Job, setting: Setting, heads: Sequence[Head], layer: int, group: str = PRIMARY
+    setting: Setting, z: Mapping[str, MeanZ], heads: Sequence[Head], layer: int, group: str = PRIMARY
 ) -> dict[str, FunctionVector]:
     """The vector of some heads for every task of a group."""
-    return {
-        name: function_vector(setting.runner, mean_z_of(job, name), heads, task=name).at(layer)
-        for name in setting.of(group)
-    }
+    return {name: function_vector(setting.runner, z[name], heads, task=name).at(layer) for name in setting.of(group)}
 
 
 def drawn_heads(setting: Setting, chosen: Choice, seed: int) -> list[tuple[Head, ...]]:
@@ -81,8 +85,8 @@ def drawn_heads(setting: Setting, chosen: Choice, seed: int) -> list[tuple[Head,
 
 def edits_of(job: Job, setting: Setting, chosen: Choice) -> dict[str, dict[str, list[StreamEdit]]]:
     """For every baseline, and the vector itself, what is added for every primary task; several for random ones."""
-    names = list(setting.primary)
-    vectors = vectors_of(job, setting, chosen.heads, chosen.layer)
+    names, z = list(setting.primary), stored_z(job)
+    vectors = vectors_of(setting, z, chosen.heads, chosen.layer)
     averages = torch.from_numpy(stored(job, "means")["averages"])
     clean = dict(zip(names, averages[:, CLEAN], strict=True))
     differences = (
@@ -90,7 +94,7 @@ def edits_of(job: Job, setting: Setting, chosen: Choice) -> dict[str, dict[str, 
         dict(zip(names, averages[:, CLEAN] - averages[:, SHUFFLED], strict=True)),
         dict(zip(names, averages[:, CLEAN] - averages[:, ZERO_SHOT], strict=True)),
     )
-    drawn = [vectors_of(job, setting, heads, chosen.layer) for heads in drawn_heads(setting, chosen, job.seed)]
+    drawn = [vectors_of(setting, z, heads, chosen.layer) for heads in drawn_heads(setting, chosen, job.seed)]
     found: dict[str, dict[str, list[StreamEdit]]] = {
         VECTOR: {name: [adding(vectors[name].vector)] for name in names},
         AVERAGE: {name: [adding(clean[name])] for name in names},

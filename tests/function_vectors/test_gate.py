@@ -14,8 +14,9 @@ from torch import Tensor
 from function_vectors.encoding import Encoded
 from function_vectors.engine import EngineRunner
 from function_vectors.evaluation import score, score_by_layer
-from function_vectors.gate import Criterion, Gate, Thresholds, gate
+from function_vectors.gate import Criterion, Gate, Thresholds, gate, gate_by_task, gate_together
 from function_vectors.runners import StreamEdit, adding
+from function_vectors.scores import Scores
 from function_vectors.vectors import FunctionVector
 from interventions import Prompts, as_prompts
 
@@ -160,6 +161,96 @@ def test_vectors_that_cannot_be_compared_are_refused(monkeypatch: pytest.MonkeyP
                 random_heads=random_heads,
                 another_task=another,
             )
+
+
+def counted(task: str, *right: float, n: int = 20, layer: int = 1, thresholds: Thresholds | None = None) -> Gate:
+    """So many of n prompts right: in context, shuffled, zero-shot, among answers, random heads, another, last layer."""
+
+    def scores(count: float, *layers: int) -> Scores:
+        is_right = torch.arange(n) < count
+        return Scores(is_right[:, None].expand(n, len(layers)), ("layer",), (layers,)) if layers else Scores(is_right)
+
+    in_context, shuffled, zero_shot, among, random, another, last = right
+    # The two draws differ, and with the vector every prompt is right in each layer but the last.
+    by_layer = torch.ones(n, N_LAYERS, dtype=torch.bool)
+    by_layer[:, -1] = torch.arange(n) < last
+    return Gate(
+        task,
+        layer,
+        in_context=scores(in_context),
+        shuffled=scores(shuffled),
+        zero_shot=scores(zero_shot),
+        zero_shot_among_answers=scores(among),
+        with_vector=Scores(by_layer, ("layer",), (tuple(range(N_LAYERS)),)),
+        with_random_heads=(scores(random - 1, layer), scores(random + 1, layer)),
+        with_another_task=scores(another, layer),
+        thresholds=thresholds or Thresholds(),
+    )
+
+
+def values(criteria: Sequence[Criterion]) -> list[float]:
+    return [round(criterion.value, 5) for criterion in criteria]
+
+
+def test_gates_of_one_task_count_as_one_over_all_their_queries() -> None:
+    first, second = counted("a", 20, 4, 4, 5, 4, 0, 4), counted("a", 12, 6, 0, 0, 1, 2, 0, n=12, layer=2)
+    other = counted("b", 18, 6, 3, 4, 5, 2, 4)
+    found = gate_by_task([first, other, second])
+    assert list(found) == ["a", "b"]
+    assert values(found["a"]) == [round(x, 5) for x in (22 / 32, 27 / 32, 1 / 32, 2 / 32, 0)]
+    assert found["b"] == other.criteria
+    # On the first queries alone another task's vector takes four right answers away.
+    assert [criterion.passed for criterion in first.criteria] == [True, True, True, False, True]
+    assert all(criterion.passed for criterion in found["a"])
+    assert second.passed is False  # 2 of 12
+
+
+def test_together_margins_count_where_they_are_lowest_and_changes_on_the_mean_over_tasks() -> None:
+    down, up = counted("a", 20, 2, 4, 3, 4, 0, 4), counted("b", 8, 0, 0, 1, 2, 3, 0, n=10)
+    even = counted("c", 20, 12, 2, 2, 4, 2, 8)
+    found = gate_together([down, up, even])
+    # A task counts alike whatever its queries: (-4 / 20 + 3 / 10 + 0) / 3.
+    assert values(found) == [0.4, 0.7, 0.1, 0.03333, 0.1]
+    assert all(criterion.passed for criterion in found)
+    assert [criterion.name for criterion in found] == [criterion.name for criterion in down.criteria]
+    assert not down.passed
+    assert not up.passed
+    assert not even.passed
+
+
+def test_together_gates_of_one_task_are_one_task() -> None:
+    halves = [counted("a", 20, 2, 4, 3, 4, 0, 4), counted("a", 20, 2, 0, 1, 1, 0, 0)]
+    other = counted("b", 20, 2, 0, 1, 1, 0, 2)
+    assert values(gate_together([*halves, other])) == [0.9, 0.9, 0.0375, 0.05, 0.05]
+
+
+@pytest.mark.parametrize(
+    ("change", "failed"),
+    [({1: 13}, 0), ({3: 13}, 1), ({4: 9}, 2), ({5: 9}, 3), ({6: 9}, 4)],
+)
+def test_together_each_criterion_fails_alone(change: dict[int, int], failed: int) -> None:
+    good = [20, 2, 4, 3, 4, 4, 4]
+    bad = [change.get(at, count) for at, count in enumerate(good)]
+    found = gate_together([counted("a", *good), counted("b", *bad)])
+    assert [criterion.passed for criterion in found] == [at != failed for at in range(5)]
+
+
+def test_a_change_on_all_tasks_fails_whatever_its_sign() -> None:
+    together = gate_together([counted(task, 20, 0, 4, 0, 4, 1, 4) for task in "ab"])
+    assert values(together)[3] == 0.15
+    assert not together[3].passed
+
+
+def test_what_cannot_be_judged_together_is_refused() -> None:
+    strict = counted("b", 20, 2, 4, 3, 4, 4, 4, thresholds=Thresholds(0.5))
+    for judge in (gate_by_task, gate_together):
+        with pytest.raises(ValueError, match="0 gates with 0 different thresholds: expected at least one gate"):
+            judge([])
+        with pytest.raises(
+            ValueError, match="2 gates with 2 different thresholds: expected at least one gate, and the"
+        ):
+            judge([counted("a", 20, 2, 4, 3, 4, 4, 4), strict])
+    assert gate_together([strict])[0].threshold == 0.5
 
 
 @pytest.mark.parametrize("name", FOUR)

@@ -12,7 +12,7 @@ from function_vectors.encoding import Encoded, answer_set, encode, require_singl
 from function_vectors.engine import EngineRunner
 from function_vectors.errors import EncodingError, TaskError
 from function_vectors.evaluation import natural_text, score, score_by_k, score_by_layer, whole_answers
-from function_vectors.gate import Criterion, Gate, Thresholds, gate
+from function_vectors.gate import Criterion, Gate, Thresholds, gate, gate_by_task, gate_together
 from function_vectors.icl import ICLPrompt, icl_prompts
 from function_vectors.nnsight_runner import NNsightRunner
 from function_vectors.runners import Head, Runner, StreamEdit, adding, replacing
@@ -59,6 +59,8 @@ __all__ = [
     "encode",
     "function_vector",
     "gate",
+    "gate_by_task",
+    "gate_together",
     "head_shares",
     "icl_prompts",
     "indirect_effects",
