@@ -101,6 +101,19 @@ def test_a_call_that_does_not_follow_begins_a_new_text() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("other", [TOKENS[:1], TOKENS[:, :3]])
+def test_a_cache_of_other_rows_or_a_shorter_one_is_of_another_text(other: Tensor) -> None:
+    network, watch = random_network("gpt2"), Watch()
+    cache = network(other, use_cache=True).past_key_values
+    with hooked(network, {("resid_post", 2): watch}):
+        network(TOKENS)
+        network(other[:, :1], past_key_values=cache)
+        network(other[:, :1], past_key_values=cache)
+    assert [call.first for call in watch.calls] == [True, True, False]
+    assert watch.calls[1].prompt.columns == watch.calls[2].prompt.columns == other.shape[1] + 1
+
+
+@torch.no_grad()
 def test_a_cache_that_was_filled_outside_is_part_of_the_prompt() -> None:
     network, watch = random_network("llama"), Watch()
     cache = network(TOKENS, attention_mask=LEFT, use_cache=True).past_key_values
@@ -155,11 +168,17 @@ def test_nothing_is_left_after_an_exception() -> None:
     assert [(sorted(vars(m)), list(m._forward_hooks), list(m._forward_pre_hooks)) for m in network.modules()] == traces
     assert same_weights(network, before)
     assert torch.equal(network(TOKENS, use_cache=False).logits, clean)
-    with (
-        hooked(network, {("resid_post", 1): Watch()}),
-        pytest.raises(RuntimeError, match="outside a call of its network"),
-    ):
-        network.transformer.h[1](torch.zeros(1, 2, 32))
+
+    def fail_once(x: Tensor, call: Call) -> None:
+        if x.shape[1] == 6:
+            raise KeyError("on purpose")
+
+    with hooked(network, {("resid_post", 1): fail_once}):
+        with pytest.raises(KeyError):
+            network(TOKENS)
+        with pytest.raises(RuntimeError, match="outside a call of its network"):
+            network.transformer.h[1](torch.zeros(1, 2, 32))
+        network(TOKENS[:, :4])
 
 
 def test_bad_input_is_named() -> None:

@@ -127,7 +127,7 @@ def test_rows_of_a_vector_go_to_the_first_positions(name: str, left: bool) -> No
     # Padding is no position.
     tokens, mask = padded(ROWS, left=left)
     clean = stream_behind(network, 0, tokens, attention_mask=mask)
-    with steered(network, Steer(vector, 4.0)):
+    with steered(network, Steer(random_vector(network, component="resid_pre", positions=3), 4.0)):
         stream = stream_behind(network, 0, tokens, attention_mask=mask)
     assert torch.equal(stream[~mask.bool()], clean[~mask.bool()])
     assert not torch.equal(stream[mask.bool()], clean[mask.bool()])

@@ -66,6 +66,19 @@ def test_one_pair_gives_the_difference_at_every_position(name: str) -> None:
     close(table(other), difference[[0, 2]])
 
 
+def test_rounding_does_not_reach_positions_that_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Reader.read
+
+    def rounded(self: Reader, rows: Any) -> Tensor:
+        both = read(self, rows)
+        return both + 1e-6 * torch.arange(2)[:, None, None, None]
+
+    monkeypatch.setattr(Reader, "read", rounded)
+    vector = activation_addition(random_model("gpt2"), "the king love", "the king hate")
+    assert not table(vector)[:, :3].any()
+    assert table(vector)[:, 3].any()
+
+
 def test_the_shorter_prompt_is_padded_with_the_tokens_again_and_again() -> None:
     model = random_model("gpt2")
     for vector in (
