@@ -1,0 +1,132 @@
+"""Stage 7: what is written under a vector, scored, beside what should do less and what plain words do.
+
+A vector acts from the prompt's last token on, as in the paper, in the chosen layer. Every condition draws its tokens by
+the same numbers. Beside each score stand the perplexity of what is written, under the unsteered model, and whether its
+sentences are grammatical (where the data says how to tell).
+
+    unsteered, +-1, +-2       the vector
+    random                    several vectors of its norm, at +1
+    another                   the next behaviour's vector, at +1
+    last layer                the vector at the output of the last layer, at +1
+    logit bias                one constant on the logits at every step, the mean effect of the vector at +1
+    prompt only               the vector at all of the prompt but its last token, at +1 and -1: through attention
+    header                    a prompt that names the behaviour, or its contrary, in words
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from replications.contrastive_activation_addition.behaviours import OpenEnded
+from replications.contrastive_activation_addition.choice_stages import following, layer_of
+from replications.contrastive_activation_addition.setting import MINUS, PLUS, Array, Setting, settle, vectors_of
+
+from reprise import Job, Result
+from steering import (
+    AfterPrompt,
+    Completions,
+    Everywhere,
+    Outcome,
+    Positions,
+    PromptOnly,
+    Steer,
+    SteeringVector,
+    Writing,
+    logit_bias,
+    mean_effect,
+    measured,
+    random_like,
+    written,
+)
+
+UNSTEERED, RANDOM, ANOTHER, LAST_LAYER, LOGIT_BIAS = "0", "random", "another", "last layer", "logit bias"
+PROMPT_ONLY, HEADER = "prompt only", "header"
+MEASURES = ("score", "loss", "tokens", "wellformed")
+SHOWN_TEXTS = 2
+
+
+def signed(name: str, end: float) -> str:
+    """The name of a condition with a sign: what is towards the behaviour, or towards its contrary."""
+    return f"{name} {end:+g}"
+
+
+def open_ended(job: Job) -> Result:
+    """Scores of completions [prompt, sample] by behaviour and condition, and a few texts."""
+    setting = settle(job)
+    vectors = vectors_of(setting, job.inputs.of("extraction")[job.model.name])
+    return completions(job, setting, vectors, layer_of(job), multipliers=setting.trials.open_multipliers)
+
+
+def completions(
+    job: Job,
+    setting: Setting,
+    vectors: dict[str, SteeringVector],
+    layer: int,
+    *,
+    multipliers: tuple[float, ...],
+    everywhere: bool = False,
+    headers: bool = True,
+) -> Result:
+    """The same of any vectors, added from the prompt's last token on, or at all tokens; with the headers or without."""
+    asked = {of: of.open_ended for of in setting.behaviours if of.open_ended is not None}
+    arrays: dict[str, Array] = {}
+    texts: dict[str, dict[str, list[str]]] = {}
+    for done, (behaviour, ended) in enumerate(asked.items()):
+        job.progress(done, len(asked))
+        kept = ended if headers else replace(ended, headers=None)
+        for name, outcome in _outcomes(setting, behaviour.name, kept, vectors, layer, multipliers, everywhere).items():
+            parts = (outcome.values, outcome.losses, outcome.tokens, outcome.wellformed)
+            arrays[f"{name}/{behaviour.name}"] = np.stack(
+                [np.full(outcome.values.shape, np.nan) if part is None else part.double().numpy() for part in parts]
+            )
+            texts.setdefault(behaviour.name, {})[name] = list(outcome.texts[:SHOWN_TEXTS])
+    facts = {"scored": [behaviour.name for behaviour in asked], "texts": texts, "layer": layer}
+    return Result(arrays, {**setting.facts(), **facts, "multipliers": list(multipliers)})
+
+
+def _outcomes(
+    setting: Setting,
+    behaviour: str,
+    ended: OpenEnded,
+    vectors: dict[str, SteeringVector],
+    layer: int,
+    multipliers: tuple[float, ...],
+    everywhere: bool,
+) -> dict[str, Outcome]:
+    model, trials = setting.model, setting.trials
+    prompts = ended.prompts[: trials.prompts]
+    vector, acting = vectors[behaviour].at(layer), Everywhere() if everywhere else AfterPrompt()
+    how = Writing(trials.new_tokens, trials.temperature, samples=trials.samples, seed=setting.seed)
+
+    def steer(of: SteeringVector, multiplier: float, positions: Positions = acting) -> Steer:
+        return Steer(of, multiplier, positions=positions)
+
+    def outcome(*steers: Steer, prefix: str = "") -> Outcome:
+        return _measured(setting, prompts, ended, written(model, prompts, how, steers=steers, prefix=prefix))
+
+    plain = written(model, prompts, how)
+    bias = mean_effect(model, plain, [steer(vector, PLUS)], batch_size=trials.batch)
+    found = {UNSTEERED: _measured(setting, prompts, ended, plain)}
+    found |= {f"{multiplier:+g}": outcome(steer(vector, multiplier)) for multiplier in multipliers}
+    for draw in range(trials.random):
+        found[f"{RANDOM} {draw}"] = outcome(steer(random_like(vector, seed=setting.seed + draw), PLUS))
+    if len(vectors) > 1:
+        other = vectors[following(list(vectors), behaviour)]
+        found[ANOTHER] = outcome(steer(other.at(layer), PLUS))
+    found[LAST_LAYER] = outcome(steer(vector.moved(layer, setting.n_layers - 1), PLUS))
+    with logit_bias(model.network, bias):
+        biased = written(model, prompts, how)
+    found[LOGIT_BIAS] = _measured(setting, prompts, ended, biased)
+    for end in (PLUS, MINUS):
+        found[signed(PROMPT_ONLY, end)] = outcome(steer(vector, end, PromptOnly()))
+        if ended.headers is not None:
+            header = ended.headers[0 if end == PLUS else 1]
+            found[signed(HEADER, end)] = outcome(prefix=header)
+    return found
+
+
+def _measured(setting: Setting, prompts: tuple[str, ...], ended: OpenEnded, of: Completions) -> Outcome:
+    return measured(
+        setting.model, prompts, of, ended.score, wellformed=ended.wellformed, batch_size=setting.trials.batch
+    )
