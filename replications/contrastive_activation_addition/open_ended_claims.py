@@ -53,7 +53,8 @@ def score(result: Result, condition: str, name: str, measure: str = "score") -> 
     """The mean over completions where there is something to measure, NaN where these are too few."""
     found = scores(result, condition, name, measure)
     counted = found[~np.isnan(found)]
-    return float(counted.mean()) if len(counted) >= FEWEST_TEXTS else float("nan")
+    fewest = FEWEST_TEXTS if measure == "score" else 1
+    return float(counted.mean()) if len(counted) >= fewest else float("nan")
 
 
 def loss(result: Result, condition: str, name: str) -> float:

@@ -45,7 +45,7 @@ N_LAYERS, D_MODEL = 3, 32
 FEW = Trials(
     extracted_from=6,
     chosen_on=3,
-    scored_on=6,
+    scored_on=3,
     gated_on=4,
     unrelated=4,
     multipliers=(-1.0, 1.0, 2.0),
@@ -234,7 +234,7 @@ class Plain:
 
 
 def of_tiny() -> tuple[Behaviour, ...]:
-    return stories.behaviours(extracted_from=6, chosen_on=3, scored_on=6, gated_on=4, prompts=3, seed=0)
+    return stories.behaviours(extracted_from=6, chosen_on=3, scored_on=3, gated_on=4, prompts=3, seed=0)
 
 
 @pytest.mark.parametrize("which", ["llama", "storyteller"])
@@ -249,7 +249,7 @@ def test_the_stages_are_what_plain_hooks_give(
     if folder is None:
         every = of_tiny()
     else:
-        model, counts = interventions.load(reference.location), {"chosen_on": 3, "scored_on": 6}
+        model, counts = interventions.load(reference.location), {"chosen_on": 3, "scored_on": 3}
         every = data_files.behaviours(folder, model, Template.of(reference.name), seed=0, **counts)
     assert of["sweep"].facts["behaviours"] == [behaviour.name for behaviour in every]
 
@@ -376,7 +376,7 @@ def test_a_folder_with_one_behaviour_and_nothing_else_is_judged_over_its_items(
     (folder / "refusal.json").write_text(json.dumps(questions("sycophancy", 16)))
     of = run(llama, "paper", folder, monkeypatch)
     rows = {row.claim: row for row in evaluate(PAPER, claims.CLAIMS, of)}
-    assert (rows["steers"].n, rows["steers"].over) == (4, "items")
+    assert (rows["steers"].n, rows["steers"].over) == (3, "items")
     assert {rows[name].verdict for name in ("behaviours-differ", "unrelated-change", "open-ended")} == {"not run"}
     drawn = [figure.name for figure in draw(FIGURES, of, tmp_path / "figures")]
     absent = {"gate", "off_target", "texts"}
