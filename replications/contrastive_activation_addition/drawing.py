@@ -25,12 +25,13 @@ def ends(values: Array, seed: int) -> tuple[Array, Array, Array]:
     filled = np.where(counted, values, 0.0).reshape(len(values), -1)
     weights = np.random.default_rng(seed).multinomial(len(values), np.full(len(values), 1 / len(values)), RESAMPLES)
     sums, counts = weights @ filled, weights @ counted.reshape(len(values), -1)
-    drawn = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
-    low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0)
     n = counted.sum(axis=0)
-    centre = np.divide(
-        np.where(counted, values, 0.0).sum(axis=0), n, out=np.full(values.shape[1:], np.nan), where=n > 0
-    )
+    nothing = np.full(values.shape[1:], np.nan)
+    centre = np.divide(np.where(counted, values, 0.0).sum(axis=0), n, out=nothing.copy(), where=n > 0)
+    low, high = (nothing.reshape(-1).copy() for _ in range(2))
+    some = n.reshape(-1) > 0
+    drawn = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)[:, some]
+    low[some], high[some] = np.nanquantile(drawn, [0.025, 0.975], axis=0)
     return centre, low.reshape(values.shape[1:]), high.reshape(values.shape[1:])
 
 
