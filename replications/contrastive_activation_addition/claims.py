@@ -1,12 +1,12 @@
 """What each claim of paper.toml measures, from stored results alone.
 
 An effect is p(match) at multiplier +1 minus that at -1, at the layer that was chosen on other items; of an item, the
-mean over its forms. Numbers of the paper that are of one model are measured on models of its depth alone.
+mean over its forms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from replications.contrastive_activation_addition.extraction_stages import EVIDENCE
@@ -18,17 +18,17 @@ from replications.contrastive_activation_addition.measures import (
     gate_of,
     main,
     mean,
+    of_item,
     of_items,
     over,
-    p_at,
 )
 from replications.contrastive_activation_addition.open_ended_claims import OPEN_ENDED_CLAIMS
 from replications.contrastive_activation_addition.setting import MINUS, PLUS
+from replications.contrastive_activation_addition.table_claims import TABLE_CLAIMS
 
-from reprise import Measurement, Result, Results, bootstrap
+from reprise import Measurement, Results, bootstrap
 from reprise.experiment import Measure
 
-LAYERS_7B, LAYERS_13B = 32, 40
 LEAST = 0.02  # of an effect, to ask how much of it is left elsewhere
 Where = Sequence[tuple[str, int]]
 CONTRADICTED: Where = (("evidence", EVIDENCE.index("contrary")),)
@@ -80,7 +80,7 @@ def every_behaviour(results: Results) -> Measurement | None:
     """The smaller of the two steps from -1 to 0 and from 0 to +1, of the behaviour for which it is smallest."""
     result = main(results, "sweep")
     steps = {
-        (name, end): _of_item(result, name, high) - _of_item(result, name, low)
+        (name, end): of_item(result, name, high) - of_item(result, name, low)
         for name in result.facts["behaviours"]
         for end, (low, high) in {"down": (MINUS, 0.0), "up": (0.0, PLUS)}.items()
     }
@@ -95,46 +95,6 @@ def intermediate_layer(results: Results) -> Measurement | None:
     ends = [effects(result, layer) for layer in (0, result.facts["n_layers"] - 1)]
     highest = max(ends, key=_mean)
     return mean(results, {name: chosen[name] - highest[name] for name in chosen})
-
-
-def best_layer(n_layers: int) -> Measure:
-    """The layer of the largest effect, behaviours resampled; of models of this depth."""
-
-    def measure(results: Results) -> Measurement | None:
-        result = main(results, "sweep")
-        if result.facts["n_layers"] != n_layers or len(result.facts["behaviours"]) < 2:
-            return None
-        by_layer = [effects(result, layer) for layer in range(n_layers)]
-        means = np.array([[of[name].mean() for of in by_layer] for name in result.facts["behaviours"]])
-        return bootstrap(
-            lambda sample: float(sample.mean(axis=0).argmax()), means, over="behaviours", seed=results.seed
-        )
-
-    return measure
-
-
-def paper_number(behaviour: str, multiplier: float) -> Measure:
-    """p(match) of the behaviour whose name begins so, of questions as their file has them, of models as deep as 13B."""
-    return _of_paper(behaviour, lambda result, name: _of_item(result, name, multiplier, in_order=True))
-
-
-def paper_step(behaviour: str) -> Measure:
-    """p(match) at +1 minus that without a vector, of the same."""
-    return _of_paper(
-        behaviour,
-        lambda result, name: _of_item(result, name, PLUS, in_order=True) - _of_item(result, name, 0.0, in_order=True),
-    )
-
-
-def _of_paper(behaviour: str, of: Callable[[Result, str], Array]) -> Measure:
-    def measure(results: Results) -> Measurement | None:
-        result = main(results, "sweep")
-        names = [name for name in result.facts["behaviours"] if name.startswith(behaviour)]
-        if result.facts["n_layers"] != LAYERS_13B or not names:
-            return None
-        return of_items(results, of(result, names[0]), names[0])
-
-    return measure
 
 
 def separable(results: Results) -> Measurement | None:
@@ -229,36 +189,10 @@ def _unrelated_changes(results: Results) -> dict[str, Array]:
     }
 
 
-def paper_unrelated(end: float, which: Callable[[list[float]], float] | None = None) -> Measure:
-    """The probability of the right answer, of models as deep as 13B: without a vector, or of the behaviour whose vector
-    leaves the lowest or the highest."""
-
-    def measure(results: Results) -> Measurement | None:
-        result = main(results, "off_target")
-        if result.facts["n_layers"] != LAYERS_13B or not result.facts["questions"]:
-            return None
-        rows = [result["plain"]]
-        if which is not None:
-            rows = [result[f"p/{name}"][0 if end == MINUS else 1] for name in result.facts["behaviours"]]
-        means = [float(row.mean()) for row in rows]
-        chosen = rows[means.index(means[0] if which is None else which(means))]
-        return bootstrap(np.mean, np.asarray(chosen), over="questions", seed=results.seed)
-
-    return measure
-
-
-def _of_item(result: Result, name: str, multiplier: float, *, in_order: bool = False) -> Array:
-    """p(match) by item, of all forms or of the options in their own order."""
-    kept = ~result[f"swapped/{name}"] if in_order else np.ones(len(result[f"item/{name}"]), dtype=bool)
-    return by_item(p_at(result, name, multiplier)[kept], result[f"item/{name}"][kept])
-
-
 def _mean(of: Mapping[str, Array]) -> float:
     return float(np.mean([values.mean() for values in of.values()]))
 
 
-PAPER_BEHAVIOURS = {"corrigibility": "corrigib", "refusal": "refusal", "sycophancy": "sycophan"}
-ENDS = {"minus": MINUS, "unsteered": 0.0, "plus": PLUS}
 CLAIMS: dict[str, Measure] = {
     "gate-behaviour": gate_behaviour,
     "gate-form": gate_form,
@@ -273,15 +207,8 @@ CLAIMS: dict[str, Measure] = {
     "last-layer": control("last_layer"),
     "logit-bias": control("logit_bias"),
     "every-behaviour": every_behaviour,
-    "sycophancy-not-monotone": paper_step("sycophan"),
-    **{
-        f"{name}-{end}": paper_number(prefix, multiplier)
-        for name, prefix in PAPER_BEHAVIOURS.items()
-        for end, multiplier in ENDS.items()
-    },
+    **TABLE_CLAIMS,
     "intermediate-layer": intermediate_layer,
-    "best-layer-7b": best_layer(LAYERS_7B),
-    "best-layer-13b": best_layer(LAYERS_13B),
     "separable": separable,
     "separable-later": separable_later,
     "neighbours-alike": neighbours_alike,
@@ -289,11 +216,6 @@ CLAIMS: dict[str, Measure] = {
     "transfers": transfers,
     "unrelated-change": unrelated_change,
     "unrelated-worst": unrelated_worst,
-    "mmlu-unsteered": paper_unrelated(0.0),
-    "mmlu-plus-lowest": paper_unrelated(PLUS, min),
-    "mmlu-plus-highest": paper_unrelated(PLUS, max),
-    "mmlu-minus-lowest": paper_unrelated(MINUS, min),
-    "mmlu-minus-highest": paper_unrelated(MINUS, max),
     **OPEN_ENDED_CLAIMS,
     "reading-steers": steers(stage="readings"),
     "reading-unrelated": reading_unrelated,

@@ -108,3 +108,9 @@ def control_effects(result: Result, condition: str, where: Sequence[tuple[str, i
         if kept.any():
             found[name] = by_item((p[:, 1] - p[:, 0]).mean(axis=0)[kept], result[f"item/{name}"][kept])
     return found
+
+
+def of_item(result: Result, name: str, multiplier: float, *, in_order: bool = False) -> Array:
+    """p(match) by item, of all forms or of the options in their own order."""
+    kept = ~result[f"swapped/{name}"] if in_order else np.ones(len(result[f"item/{name}"]), dtype=bool)
+    return by_item(p_at(result, name, multiplier)[kept], result[f"item/{name}"][kept])
