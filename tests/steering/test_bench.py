@@ -62,7 +62,7 @@ def test_rows_compare_each_way_and_say_what_share_was_timed(case: Case, monkeypa
     alone, plain, ours = "extraction: one text at a time", "generation: transformers, not steered", rows[4][0]
     assert [(row[0], row[1]) for row in rows] == [
         (alone, None),
-        ("extraction: one batch", alone),
+        ("extraction: the longest batch", alone),
         ("extraction: 1,000 pairs in batches", alone),
         (plain, None),
         ("generation: ours, not steered", plain),

@@ -13,7 +13,7 @@ import pytest
 
 from interventions import Model, load
 from reprise.cli import main
-from steering.command import steer
+from steering.command import _words, steer
 from steering.controls import PREFIX, RANDOM, controls
 from steering.errors import SteeringError
 from steering.extraction import ContrastPair, activation_addition, contrastive
@@ -201,6 +201,17 @@ def test_a_model_that_cannot_be_loaded_gets_one_line(call: Call, tmp_path: Path)
     code, out, err = call(*CONTRAST, *PROMPT, model=str(tmp_path))
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "config.json" in err
+
+
+def test_words_are_given_or_read(tmp_path: Path) -> None:
+    file = tmp_path / "words"
+    file.write_text("sea\nred, war\n")
+    assert _words(str(file)) == ["sea", "red", " war", ""]
+    many = [f"word{at}" for at in range(200)]
+    assert _words(",".join(many)) == many, "more than a file's name may have"
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(SteeringError, match=r"words: .*: expected words in UTF-8"):
+        _words(str(file))
 
 
 def test_pairs_that_are_none_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ A random network of GPT-2 small's width, heads and vocabulary with half its laye
 One text at a time is what packages for steering do by default: an ordinary pass, with a hook on every layer, and logits
 that nobody asked for. Generation is done by transformers, unsteered and with a hook written by hand, by nnsight, and by
 `generate`, unsteered and steered. What would take too long is timed on a share of its texts or tokens, and its row says
-which. The memory of "1,000 pairs" is that of all of them, as torch counts it, and so is that of one batch; the memory
-of generation is what the process grows by. Weights, texts and vector are random: only the time is of interest.
+which. The memory of 1,000 pairs is that of all of them, as torch counts it, and so is that of their longest batch; the
+memory of generation is what the process grows by. Weights, texts and vector are random: only the time is of interest.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ class Case:
         share, few = TIMED_PAIRS / self.pairs, TIMED_ALONE / self.pairs
         traced = max(1, TIMED_TRACED * self.new // NEW)
         yield timed_row(alone, None, lambda: self.one_at_a_time(TIMED_ALONE), sampled=few)
-        one_batch = timed_row("extraction: one batch", alone, lambda: self.in_batches(self.batch // 2))
+        longest = sorted(self.contrasts, key=lambda pair: len(pair.positive.split()))[-(self.batch // 2) :]
+        one_batch = timed_row("extraction: the longest batch", alone, lambda: self._in_batches(longest))
         yield (*one_batch[:3], {**one_batch[3], "sampled": (self.batch // 2) / self.pairs})
         whole = timed_row("", None, lambda: self.in_batches(self.pairs))[3]["peak_mib"]
         batches = timed_row("extraction: 1,000 pairs in batches", alone, lambda: self.in_batches(TIMED_PAIRS))
@@ -156,7 +157,10 @@ class Case:
                 handle.remove()
 
     def in_batches(self, pairs: int) -> Float[Tensor, "layer d_model"]:
-        vector = contrastive(self.model, self.contrasts[:pairs], batch_size=self.batch)
+        return self._in_batches(self.contrasts[:pairs])
+
+    def _in_batches(self, pairs: list[ContrastPair]) -> Float[Tensor, "layer d_model"]:
+        vector = contrastive(self.model, pairs, batch_size=self.batch)
         return torch.stack([vector.directions[layer] for layer in vector.layers])
 
     def generated(self, *, steered: bool) -> list[list[int]]:

@@ -180,9 +180,16 @@ def _read(path: Path, model: Model) -> SteeringVector:
 
 
 def _words(given: str) -> list[str]:
-    path = Path(given)
-    text = path.read_text(encoding="utf-8").replace("\n", ",") if path.is_file() else given
-    return text.split(",")
+    """From a file of that name; where there is none, the words themselves."""
+    from steering.errors import SteeringError
+
+    try:
+        text = Path(given).read_text(encoding="utf-8")
+    except OSError:
+        text = given
+    except UnicodeDecodeError as error:
+        raise SteeringError(f"{given}: {error}: expected words in UTF-8, a line each or with commas") from error
+    return text.replace("\n", ",").split(",")
 
 
 def _positions(name: str | None, *, after_prompt: bool) -> Positions:
