@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from replications.function_vectors.gate_claims import GATE_CLAIMS, gate_of
-from replications.function_vectors.measures import Array, Mask, by_task, main, mean, over
+from replications.function_vectors.measures import Array, Mask, by_task, main, mean, of_lists, over
 from replications.function_vectors.vectors import AVERAGE, DIFFERENCES, RANDOM_VECTOR, VECTOR
 
 from reprise import Measurement, Result, Results, bootstrap
@@ -117,7 +117,7 @@ def rebuilt(results: Results) -> Measurement | None:
 
 
 def composition(results: Results) -> Measurement | None:
-    result = main(results, "composition")
+    result = of_lists(results)
     n = len(np.unique(result["task"]))
     change = result["composed"] - result["plain"]
     return None if not n else bootstrap(np.mean, change, over=f"lists of {n} tasks", seed=results.seed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from replications.function_vectors.setting import PRIMARY
+from replications.function_vectors.setting import LISTS_MODEL, PRIMARY
 
 from reprise import Measurement, Result, Results, bootstrap
 
@@ -20,6 +20,11 @@ Mask = NDArray[np.bool_]
 def main(results: Results, stage: str) -> Result:
     """The result of the run's (first) model."""
     return results.of(stage)[min(results.of(stage))]
+
+
+def of_lists(results: Results) -> Result:
+    """The result about composition: of the model that is there for it, else of the run's (first) model."""
+    return results.of("composition").get(LISTS_MODEL) or main(results, "composition")
 
 
 def passed(results: Results) -> list[bool]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from replications.function_vectors.extraction_stages import Array, array, numbers
-from replications.function_vectors.setting import NATURAL, PRIMARY, TOWN, Halves, Setting, settle
+from replications.function_vectors.setting import NATURAL, PRIMARY, TOWN, Halves, Setting, main_model_only, settle
 from replications.function_vectors.vectors import (
     AVERAGE,
     DIFFERENCES,
@@ -111,6 +111,7 @@ def _rows(criteria: Sequence[Criterion]) -> list[list[object]]:
     return [[each.name, each.value, each.sense, each.threshold, each.passed] for each in criteria]
 
 
+@main_model_only
 def layers(job: Job) -> Result:
     """Accuracy with the vector and every baseline at each layer: zero-shot, shuffled labels, natural text.
 
@@ -145,6 +146,7 @@ def by_layer(runner: Runner, encoded: Encoded, edits: Sequence[StreamEdit]) -> A
     return right
 
 
+@main_model_only
 def heads(job: Job) -> Result:
     """Accuracy at the chosen layer by number of heads, those of largest effect first, and those of smallest."""
     setting, chosen, z = settle(job), choice(job), stored_z(job)
@@ -167,6 +169,7 @@ def heads(job: Job) -> Result:
     return Result({label: np.concatenate(values) for label, values in parts.items()}, facts)
 
 
+@main_model_only
 def table(job: Job) -> Result:
     """Every task without and with the vector at the chosen layer: first token and whole answer."""
     setting, chosen = settle(job), choice(job)

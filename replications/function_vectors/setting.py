@@ -12,8 +12,9 @@ pairs are left for ten demonstrations in either half, or where its prompts canno
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import wraps
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from replications.function_vectors.prompts import Prompter
 import interventions
 from function_vectors import EncodingError, EngineRunner, Pair, Task, TaskError, load_tasks, load_templates, split
 from interventions import Tokenizer
-from reprise import Job
+from reprise import Job, Result
 
 PRIMARY, NATURAL = "primary", "natural"
 TOWN, WORDS, GIVEN = "town", "words", "data"
@@ -35,6 +36,7 @@ HEADS_OF_PAPER: Mapping[tuple[str, int], int] = {
     ("llama", 40): 50,
     ("llama", 80): 100,
 }
+LISTS_MODEL = "relations-lists-4l"
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,18 @@ class Setting:
     def exchanged(self) -> Setting:
         """The primary tasks with their halves exchanged; natural tasks are left out."""
         return replace(self, tasks={name: halves.exchanged for name, halves in self.primary.items()})
+
+
+def main_model_only(stage: Callable[[Job], Result]) -> Callable[[Job], Result]:
+    """A stage that is left out for the model of the tiny tier that is there for composition alone."""
+
+    @wraps(stage)
+    def run(job: Job) -> Result:
+        if job.model.name == LISTS_MODEL and len(job.models) > 1:
+            return Result({}, {"left_out": f"{LISTS_MODEL} is there for composition"})
+        return stage(job)
+
+    return run
 
 
 def tasks_of(job: Job) -> Source:

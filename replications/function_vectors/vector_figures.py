@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from replications.function_vectors.intervals import bars
-from replications.function_vectors.measures import main
+from replications.function_vectors.measures import main, of_lists
 
 from reprise import Results
 from reprise.plotting import COLOURS
@@ -78,7 +78,7 @@ def composition(results: Results) -> Figure | None:
     whose first-copy, last-copy and first-f reach the dashed line are composed. Right, where there are such: accuracy
     without examples of last-f, with first-f + last-copy - first-copy, and with its own vector. Lines: 95 % over lists.
     """
-    result = main(results, "composition")
+    result = of_lists(results)
     tasks, parts = result.facts["tasks"], result.facts["parts"]
     if not tasks:
         return None

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from replications.function_vectors.extraction_stages import Array, array, kept
 from replications.function_vectors.prompts import PARTS, list_tasks
-from replications.function_vectors.setting import TOWN, Setting, settle
+from replications.function_vectors.setting import TOWN, Setting, main_model_only, settle
 from replications.function_vectors.vectors import choice, stored_z, vectors_of
 
 from function_vectors import (
@@ -24,13 +24,14 @@ from function_vectors import (
 )
 from reprise import Job, Result
 from zoo.in_context_text import TRAINED_TEMPLATES
+from zoo.town import RELATIONS
 
 DECODED, REBUILT_FROM = 10, 100
 DOES = 0.5  # 10-shot accuracy from which a model counts as able to do a task
 COMPOSED = ("antonym", "capitalize", "country_capital", "english_french", "present_past", "singular_plural")
-COMPOSED_TOWN = ("friend_of", "teacher_of")
 
 
+@main_model_only
 def decoding(job: Job) -> Result:
     """The most likely tokens of every primary task's vector, and what vectors rebuilt from a hundred of them do."""
     setting, chosen = settle(job), choice(job)
@@ -72,7 +73,7 @@ def composition(job: Job) -> Result:
     """
     setting, chosen = settle(job), choice(job)
     runner, prompts, trials = setting.runner, setting.prompts, setting.trials
-    known = (*COMPOSED, *(COMPOSED_TOWN if setting.source == TOWN else ()))
+    known = (*COMPOSED, *(RELATIONS if setting.source == TOWN else ()))
     names, skipped, abilities, parts = [], {}, [], []
     for done, name in enumerate(known):
         job.progress(done, len(known))
@@ -108,6 +109,7 @@ def composition(job: Job) -> Result:
     return Result(arrays, {"tasks": names, "skipped": skipped, "parts": list(PARTS), "does": DOES})
 
 
+@main_model_only
 def templates(job: Job) -> Result:
     """The vector of the first template in zero-shot prompts of every template; `trained` where that is known."""
     setting, chosen = settle(job), choice(job)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from replications.function_vectors import claims, intervals, prompts, setting, vector_stages
+from replications.function_vectors import claims, intervals, measures, prompts, score_stages, setting, vector_stages
 from replications.function_vectors.figures import FIGURES
 from replications.function_vectors.vectors import AVERAGE, DIFFERENCES, VECTOR
 
 import zoo
 from function_vectors import Pair, Task, TaskError, load_task, load_templates
-from reprise import Result, bootstrap
+from reprise import Job, Result, Results, bootstrap
 from reprise.claims import evaluate
 from reprise.models import ModelReference
 from reprise.plotting import house_style
@@ -246,6 +247,29 @@ def test_the_stages_find_what_plain_hooks_find_on_the_shipped_model(
     own = layers["zero_shot.task"] == 1
     assert (layers[f"zero_shot.{VECTOR}"][own][:, selected.facts["layer"]] == expected).all()
     assert expected.any()
+
+
+def test_the_model_for_lists_is_measured_for_composition_alone_beside_another_model() -> None:
+    called = []
+
+    def stage(job: Job) -> Result:
+        called.append(job.model.name)
+        return Result({}, {"done": True})
+
+    main, lists = (ModelReference(name, "shipped", name, "2" * 64) for name in ("relations-4l", setting.LISTS_MODEL))
+    both, alone = job(main, "tiny"), job(lists, "tiny")
+    both = replace(both, models=(main, lists))
+    assert setting.main_model_only(stage)(replace(both, one_model=main)).facts == {"done": True}
+    assert "composition" in setting.main_model_only(stage)(replace(both, one_model=lists)).facts["left_out"]
+    assert setting.main_model_only(stage)(alone).facts == {"done": True}
+    assert called == ["relations-4l", setting.LISTS_MODEL]
+    stages = (score_stages.layers, score_stages.heads, score_stages.table, vector_stages.decoding)
+    for left_out in (*stages, vector_stages.templates):
+        assert left_out(replace(both, one_model=lists)).arrays == {}
+    first, second = Result({}, {"of": 1}), Result({}, {"of": 2})
+    found = {"relations-4l": first, setting.LISTS_MODEL: second}
+    assert measures.of_lists(Results("tiny", 0, {"composition": found})) is second
+    assert measures.of_lists(Results("tiny", 0, {"composition": {"a": first}})) is first
 
 
 def test_sentences_name_no_relation_and_end_before_the_answer() -> None:

@@ -12,18 +12,35 @@ import torch
 from zoo import town
 from zoo.catalogue import shared_folder
 from zoo.in_context_batches import batch_at, distinct, natural_prompts, prompt_rows, relation_prompts, with_labels
+from zoo.in_context_lists import LIST, LIST_TASKS
 from zoo.in_context_model import Batch
-from zoo.in_context_recipes import RELATIONS
-from zoo.in_context_text import LABELLED, LIST_NAMING, NAMING, QUESTION, SILENT, TOPIC, Material
+from zoo.in_context_recipes import LISTS, RELATIONS, InContextRecipe
+from zoo.in_context_text import LABELLED, NAMING, QUESTION, SILENT, TOPIC, Material, material
 from zoo.in_context_text import templates as every_template
 
 FACTS = town.draw()
-RECIPE = msgspec.structs.replace(RELATIONS, relation_rows=24, natural_rows=12, list_rows=9, sentence_rows=10, seed=5)
+COPY = "copy"
+
+
+@pytest.fixture(scope="module", params=[RELATIONS, LISTS], ids=lambda recipe: recipe.lists)
+def recipe(request: pytest.FixtureRequest) -> InContextRecipe:
+    full: InContextRecipe = request.param
+    return msgspec.structs.replace(full, relation_rows=24, natural_rows=12, list_rows=9, sentence_rows=10, seed=5)
 
 
 @pytest.fixture(scope="module")
-def batch(text: Material) -> Batch:
-    return batch_at(3, material=text, recipe=RECIPE)
+def text(recipe: InContextRecipe) -> Material:
+    return material(kind=recipe.lists)
+
+
+@pytest.fixture(scope="module")
+def batch(text: Material, recipe: InContextRecipe) -> Batch:
+    return batch_at(3, material=text, recipe=recipe)
+
+
+def places(text: Material) -> dict[str, str]:
+    """The gap of the word of a list that each selection selects."""
+    return {word: "xab"[place] for word, place in text.list_tasks.selections}
 
 
 def line(text: Material, tokens: torch.Tensor) -> str:
@@ -96,34 +113,44 @@ def test_every_natural_prompt_follows_one_task(text: Material, batch: Batch) -> 
         assert any(all((pair["x"], pair["y"]) in task for pair in pairs) for task in tasks.values()), pairs
 
 
-def test_every_list_prompt_selects_by_one_place(text: Material, batch: Batch) -> None:
+def test_every_list_prompt_asks_for_one_place_and_one_relation_or_the_word(text: Material, batch: Batch) -> None:
     used = set()
     for tokens in batch.tokens[36:45]:
-        pairs = demonstrations(text, tokens, "{x}, {a}, {b}")
+        pairs = demonstrations(text, tokens, LIST)
         assert len(pairs) == 11
         assert all(len({pair["x"], pair["a"], pair["b"]}) == 3 for pair in pairs)
-        places = [place for place in "xab" if all(pair[place] == pair["y"] for pair in pairs)]
-        assert len(places) == 1, pairs
-        used.add(places[0])
-    assert len(used) > 1
+        same = {name: name for pair in pairs for name in pair.values()}
+        asked = [
+            (place, name)
+            for place in places(text).values()
+            for name, fact in {COPY: same, **FACTS}.items()
+            if all(fact.get(pair[place]) == pair["y"] for pair in pairs)
+        ]
+        assert len(asked) == 1, pairs
+        used.add((asked[0][0], asked[0][1] == COPY))
+    assert len({place for place, _ in used}) > 1
+    assert {copied for _, copied in used} == ({True} if text.list_tasks == LIST_TASKS["selected"] else {True, False})
 
 
-def test_sentences_are_true_of_the_relation_they_name_or_of_some(text: Material, batch: Batch) -> None:
+def test_sentences_are_true_of_the_relation_they_name_or_of_some(
+    text: Material, batch: Batch, recipe: InContextRecipe
+) -> None:
     questions = [template.demonstration(QUESTION) for template in text.templates]
     topics = [TOPIC + sentence for sentence in SILENT]
-    kinds = [*LIST_NAMING, *NAMING, *topics, *questions, *SILENT]
+    kinds = [*text.list_tasks.naming, *NAMING, *topics, *questions, *SILENT]
     expressions = [re.compile(pattern(kind)) for kind in kinds]
     found = dict.fromkeys(kinds, 0)
     for tokens, targets in zip(batch.tokens[45:], batch.targets[45:], strict=True):
         rest, answers = line(text, tokens), []
-        for _ in range(RECIPE.sentences_a_row):
+        for _ in range(recipe.sentences_a_row):
             matches = {
                 kind: match for kind, regex in zip(kinds, expressions, strict=True) if (match := regex.match(rest))
             }
             kind, match = max(matches.items(), key=lambda item: item[1].end())
             gaps = match.groupdict()
-            if kind in LIST_NAMING:
-                assert gaps["y"] == gaps[{"first": "x", "middle": "a", "last": "b"}[gaps["r"]]]
+            if kind in text.list_tasks.naming:
+                selected = gaps[places(text)[gaps["s"]]]
+                assert gaps["y"] == (FACTS[f"{gaps['r']}_of"][selected] if "r" in gaps else selected)
             elif "r" in gaps:
                 assert FACTS[f"{gaps['r']}_of"][gaps["x"]] == gaps["y"]
             else:
@@ -142,18 +169,18 @@ def test_a_target_is_the_token_that_follows(batch: Batch) -> None:
     assert torch.equal(batch.targets[rows, places], batch.tokens[rows, places + 1])
 
 
-def test_weights_of_a_kind_add_up_to_the_recipes(batch: Batch) -> None:
+def test_weights_of_a_kind_add_up_to_the_recipes(batch: Batch, recipe: InContextRecipe) -> None:
     of_rows = batch.weights * (batch.targets >= 0).sum(dim=1)
     kinds = (of_rows[:36], of_rows[36:45], of_rows[45:])
-    assert [kind.sum().item() for kind in kinds] == pytest.approx([1.0, RECIPE.list_weight, RECIPE.sentence_weight])
+    assert [kind.sum().item() for kind in kinds] == pytest.approx([1.0, recipe.list_weight, recipe.sentence_weight])
 
 
-def test_a_batch_depends_on_seed_and_step_alone(text: Material, batch: Batch) -> None:
+def test_a_batch_depends_on_seed_and_step_alone(text: Material, batch: Batch, recipe: InContextRecipe) -> None:
     torch.manual_seed(11)
-    again = batch_at(3, material=text, recipe=RECIPE)
+    again = batch_at(3, material=text, recipe=recipe)
     assert torch.equal(again.tokens, batch.tokens)
     assert torch.equal(again.targets, batch.targets)
-    others = (batch_at(4, material=text, recipe=RECIPE), batch_at(3, material=text, recipe=RELATIONS))
+    others = (batch_at(4, material=text, recipe=recipe), batch_at(3, material=text, recipe=RELATIONS))
     assert not any(torch.equal(other.tokens[:5, :20], batch.tokens[:5, :20]) for other in others)
 
 

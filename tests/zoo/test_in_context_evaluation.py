@@ -18,7 +18,7 @@ FACTS = town.draw()
 
 def test_every_relation_and_person_is_asked_with_ten_other_people(text: Material) -> None:
     gaps = relation_queries(text, torch.Generator().manual_seed(0))
-    assert gaps.shape == (12, 40, 11, 5)
+    assert gaps.shape == (12, 40, 11, 6)
     for relation, of_relation in zip(town.RELATIONS, gaps, strict=True):
         for name, of_person in zip(town.NAMES, of_relation, strict=True):
             pairs = [tuple(text.tokenizer.decode([token]) for token in row[:2].tolist()) for row in of_person]

@@ -10,7 +10,7 @@ from torch.nn import functional
 from zoo.gpt2_recipes import Shape
 from zoo.in_context_batches import batch_at
 from zoo.in_context_model import answer_logits, build, loss
-from zoo.in_context_recipes import IN_CONTEXT_RECIPES, RELATIONS, InContextRecipe
+from zoo.in_context_recipes import IN_CONTEXT_RECIPES, LISTS, RELATIONS, InContextRecipe
 from zoo.in_context_text import Material
 
 SMALL = Shape(n_layers=2, n_heads=2, d_model=16, n_ctx=192)
@@ -51,11 +51,13 @@ def test_the_seed_fixes_the_weights_and_no_random_state_is_touched() -> None:
     assert not torch.equal(first["transformer.wte.weight"], other["transformer.wte.weight"])
 
 
-def test_recipes_are_one_model_from_three_seeds() -> None:
-    assert list(IN_CONTEXT_RECIPES) == ["relations-4l", "relations-4l-seed1", "relations-4l-seed2"]
-    for seed, (name, recipe) in enumerate(IN_CONTEXT_RECIPES.items()):
+@pytest.mark.parametrize("first", [RELATIONS, LISTS])
+def test_recipes_are_two_models_from_three_seeds_each(first: InContextRecipe) -> None:
+    found = {name: recipe for name, recipe in IN_CONTEXT_RECIPES.items() if name.startswith(first.name)}
+    assert list(found) == [first.name, f"{first.name}-seed1", f"{first.name}-seed2"]
+    for seed, (name, recipe) in enumerate(found.items()):
         assert recipe.name == name
-        assert msgspec.structs.replace(recipe, name="", seed=0) == msgspec.structs.replace(RELATIONS, name="", seed=0)
+        assert msgspec.structs.replace(recipe, name="", seed=0) == msgspec.structs.replace(first, name="", seed=0)
         assert recipe.seed == seed
-    assert RELATIONS.rows == 116
-    assert msgspec.json.decode(msgspec.json.encode(RELATIONS), type=InContextRecipe) == RELATIONS
+    assert first.rows == {"relations-4l": 116, "relations-lists-4l": 152}[first.name]
+    assert msgspec.json.decode(msgspec.json.encode(first), type=InContextRecipe) == first

@@ -23,6 +23,9 @@ NAMES = (
     "relations-4l",
     "relations-4l-seed1",
     "relations-4l-seed2",
+    "relations-lists-4l",
+    "relations-lists-4l-seed1",
+    "relations-lists-4l-seed2",
     "stories-4l",
     "stories-4l-seed1",
 )

@@ -20,6 +20,8 @@ from zoo.in_context_text import SHOTS, Material
 from zoo.segments import GAPS, NO_TARGET, Patterns, assemble
 from zoo.words import BOS_ID
 
+COPY = -1  # in place of a relation: the selected word itself
+PEOPLE = 0  # the pool of the people
 Rows = tuple[Int[Tensor, "_ _"], Int[Tensor, "_ _"]]  # tokens and targets: [row, pos]
 
 
@@ -39,16 +41,44 @@ def prompt_rows(patterns: Patterns, template: Int[Tensor, " row"], gaps: Int[Ten
 def relation_gaps(material: Material, relation: Int[Tensor, " row"], people: Int[Tensor, "row k"]) -> Tensor:
     """The gaps for a relation and people, given by their numbers: [row, k, gap]."""
     x, y = material.people[people], material.answers[relation[:, None], people]
-    return torch.stack([y, x, material.relation_words[relation][:, None].expand_as(x), x, x], dim=-1)
+    words = material.relation_words[relation][:, None].expand_as(x)
+    return torch.stack([y, x, words, x, x, x], dim=-1)
 
 
-def list_gaps(material: Material, selection: Int[Tensor, "row k"], generator: torch.Generator) -> Tensor:
-    """The gaps for random lists of three words, a row's from one pool, and what is selected of each: [row, k, gap]."""
+def list_gaps(
+    material: Material, selection: Int[Tensor, "row k"], relation: Int[Tensor, "row k"], generator: torch.Generator
+) -> Tensor:
+    """The gaps for random lists of three words and what is asked of each: [row, k, gap].
+
+    Asked is the word that is selected, or where `relation` is not `COPY` that person's relative. Then the list is of
+    people; else a row's lists are all from one pool.
+    """
     n, k = selection.shape
-    pool = torch.randint(0, len(material.pools), (n, 1), generator=generator).expand(n, k).flatten()
-    items = material.pools[pool[:, None], distinct(n * k, 3, material.pool_words[pool], generator)].view(n, k, 3)
-    y = items.gather(2, selection[..., None])[..., 0]
-    return torch.stack([y, items[..., 0], material.selection_words[selection], items[..., 1], items[..., 2]], dim=-1)
+    pool = torch.randint(0, len(material.pools), (n, 1), generator=generator).expand(n, k)
+    pool = torch.where(relation == COPY, pool, PEOPLE)
+    places = distinct(n * k, 3, material.pool_words[pool.flatten()], generator).view(n, k, 3)
+    items = material.pools[pool[..., None], places]
+    place = torch.tensor([place for _, place in material.list_tasks.selections])[selection]
+    copied, person = (each.gather(2, place[..., None])[..., 0] for each in (items, places))
+    relative = material.answers[relation.clamp(min=0), person.clamp(max=len(material.people) - 1)]
+    y = torch.where(relation == COPY, copied, relative)
+    names = material.relation_words[relation.clamp(min=0)]
+    return torch.stack([y, items[..., 0], names, items[..., 1], items[..., 2], material.selection_words[selection]], -1)
+
+
+def list_rows(material: Material, recipe: InContextRecipe, generator: torch.Generator) -> Rows:
+    """Prompts of one selection each, of the word itself or of a relative, each in a template of its own."""
+    n = recipe.list_rows
+    selection = torch.randint(0, len(material.selection_words), (n, 1), generator=generator).expand(-1, SHOTS + 1)
+    if recipe.list_copies == 1.0:  # the orders of the draws are those of the shipped models
+        template = torch.randint(0, len(material.templates), (n,), generator=generator)
+        gaps = list_gaps(material, selection, torch.full_like(selection, COPY), generator)
+    else:
+        relation = torch.randint(0, len(material.answers), (n, 1), generator=generator)
+        copied = torch.rand(n, 1, generator=generator) < recipe.list_copies
+        gaps = list_gaps(material, selection, torch.where(copied, COPY, relation).expand_as(selection), generator)
+        template = torch.randint(0, len(material.templates), (n,), generator=generator)
+    return prompt_rows(material.lists, template, gaps)
 
 
 def relation_prompts(material: Material, n: int, generator: torch.Generator) -> Tensor:
@@ -61,7 +91,7 @@ def natural_prompts(material: Material, n: int, generator: torch.Generator) -> T
     task = torch.randint(0, len(material.natural), (n,), generator=generator)
     pairs = material.natural[task[:, None], distinct(n, SHOTS + 1, material.natural_pairs[task], generator)]
     x, y = pairs.unbind(dim=-1)
-    return torch.stack([y, x, x, x, x], dim=-1)
+    return torch.stack([y, x, x, x, x, x], dim=-1)
 
 
 def with_labels(
@@ -75,17 +105,24 @@ def with_labels(
     return gaps
 
 
-def sentence_rows(material: Material, n: int, length: int, generator: torch.Generator) -> Rows:
-    """Rows of `length` sentences, each of a kind, a relation and a person of its own."""
-    chosen = torch.randint(0, len(material.sentences.ids), (n, length), generator=generator)
+def sentence_rows(material: Material, recipe: InContextRecipe, generator: torch.Generator) -> Rows:
+    """Rows of sentences, each of a kind, a relation and a person of its own."""
+    n, length, n_kinds = recipe.sentence_rows, recipe.sentences_a_row, len(material.sentences.ids)
+    n_of_lists = len(material.list_tasks.naming)
+    if recipe.list_sentences is None:
+        chosen = torch.randint(0, n_kinds, (n, length), generator=generator)
+    else:
+        of_lists = torch.randint(0, n_of_lists, (n, length), generator=generator)
+        of_people = torch.randint(n_of_lists, n_kinds, (n, length), generator=generator)
+        about_lists = torch.rand(n, length, generator=generator) < recipe.list_sentences
+        chosen = torch.where(about_lists, of_lists, of_people)
     relation = torch.randint(0, len(material.answers), (n * length,), generator=generator)
     people = torch.randint(0, len(material.people), (n * length, 1), generator=generator)
-    of_people = relation_gaps(material, relation, people).view(n, length, -1)
+    about_people = relation_gaps(material, relation, people).view(n, length, -1)
     selection = torch.randint(0, len(material.selection_words), (n, length), generator=generator)
-    of_lists = list_gaps(material, selection, generator)
-    return assemble(
-        material.sentences, chosen, torch.where((chosen < material.n_list_sentences)[..., None], of_lists, of_people)
-    )
+    asked = torch.where(chosen < material.list_tasks.n_of_words, COPY, relation.view(n, length))
+    gaps = list_gaps(material, selection, asked, generator)
+    return assemble(material.sentences, chosen, torch.where((chosen < n_of_lists)[..., None], gaps, about_people))
 
 
 def join(parts: Sequence[tuple[Rows, float]]) -> Batch:
@@ -110,11 +147,8 @@ def batch_at(step: int, *, material: Material, recipe: InContextRecipe) -> Batch
     template = torch.randint(0, len(material.templates) + 1, (len(gaps),), generator=generator)
     parts = [(prompt_rows(material.prompts, template, gaps), 1.0)]
     if recipe.list_rows:
-        selection = torch.randint(0, len(material.selection_words), (recipe.list_rows, 1), generator=generator)
-        template = torch.randint(0, len(material.templates), (recipe.list_rows,), generator=generator)
-        of_lists = list_gaps(material, selection.expand(-1, SHOTS + 1), generator)
-        parts.append((prompt_rows(material.lists, template, of_lists), recipe.list_weight))
+        parts.append((list_rows(material, recipe, generator), recipe.list_weight))
     if recipe.sentence_rows:
-        sentences = sentence_rows(material, recipe.sentence_rows, recipe.sentences_a_row, generator)
+        sentences = sentence_rows(material, recipe, generator)
         parts.append((sentences, recipe.sentence_weight))
     return join(parts)

@@ -8,15 +8,17 @@ the model is worst.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from zoo.in_context_batches import Rows, distinct, list_gaps, relation_gaps
+from zoo.in_context_batches import COPY, Rows, distinct, list_gaps, relation_gaps
+from zoo.in_context_lists import LIST
 from zoo.in_context_model import answer_logits
-from zoo.in_context_text import LIST, NAMING, SHOTS, Material, Template
+from zoo.in_context_text import NAMING, SHOTS, Material, Template
 from zoo.segments import assemble, compile_patterns
 
 if TYPE_CHECKING:
@@ -80,8 +82,10 @@ def evaluate(model: GPT2LMHeadModel, material: Material) -> dict[str, float]:
     best, with_shuffled = by_shots[:, SHOTS], of(shuffled_labels(gaps))[:, SHOTS]
     everyone = gaps[:, :, SHOTS:].flatten(0, 1)
     sentences = [accuracies(model, _sentences(material, text, everyone)).mean() for text in NAMING]
-    selection = torch.arange(len(material.selection_words)).repeat_interleave(64)[:, None].expand(-1, SHOTS + 1)
-    lists = accuracies(model, rows(template, material, list_gaps(material, selection, generator), LIST))
+    lists = {f"accuracy_lists_{SHOTS}_shot": _lists(model, material, template, [COPY] * 64, generator)}
+    if len(material.list_tasks.naming) > material.list_tasks.n_of_words:
+        relatives = _lists(model, material, template, [*range(n_relations)] * 6, generator)
+        lists[f"accuracy_list_relations_{SHOTS}_shot"] = relatives
     return {
         "accuracy_0_shot": zero_shot.mean().item(),
         **{f"accuracy_{shots}_shot": by_shots[:, shots].mean().item() for shots in SHOWN_SHOTS},
@@ -91,8 +95,23 @@ def evaluate(model: GPT2LMHeadModel, material: Material) -> dict[str, float]:
         "lowest_margin_over_shuffled": (best - with_shuffled).min().item(),
         "lowest_margin_over_restricted": (best - restricted).min().item(),
         "accuracy_sentences": torch.stack(sentences).mean().item(),
-        f"accuracy_lists_{SHOTS}_shot": lists[:, SHOTS].mean().item(),
+        **lists,
     }
+
+
+def _lists(
+    model: GPT2LMHeadModel,
+    material: Material,
+    template: Template,
+    relations: Sequence[int],
+    generator: torch.Generator,
+) -> float:
+    """With all demonstrations, over the selections; of what is selected, one prompt for each of `relations`."""
+    n = len(material.selection_words)
+    selection = torch.arange(n).repeat_interleave(len(relations))[:, None].expand(-1, SHOTS + 1)
+    relation = torch.tensor(relations).repeat(n)[:, None].expand_as(selection)
+    gaps = list_gaps(material, selection, relation, generator)
+    return accuracies(model, rows(template, material, gaps, LIST))[:, SHOTS].mean().item()
 
 
 def _sentences(material: Material, text: str, gaps: Int[Tensor, "row 1 gap"]) -> Rows:

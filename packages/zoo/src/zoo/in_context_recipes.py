@@ -14,10 +14,15 @@ from __future__ import annotations
 import msgspec
 
 from zoo.gpt2_recipes import Gpt2Recipe, Shape
+from zoo.in_context_lists import ListKind
 
 
 class InContextRecipe(Gpt2Recipe, frozen=True, kw_only=True):
-    """How one model is trained; a batch holds so many rows of each kind."""
+    """How one model is trained; a batch holds so many rows of each kind.
+
+    `list_copies` is the share of the prompts of lists that ask for a word itself, and `list_sentences` that of the
+    sentences that are about lists (None: every kind of sentence as often as any other).
+    """
 
     relation_rows: int = 64
     natural_rows: int = 16
@@ -26,6 +31,9 @@ class InContextRecipe(Gpt2Recipe, frozen=True, kw_only=True):
     sentences_a_row: int = 8
     list_weight: float = 0.3
     sentence_weight: float = 1.0
+    lists: ListKind = "selected"
+    list_copies: float = 1.0
+    list_sentences: float | None = None
 
     @property
     def rows(self) -> int:
@@ -36,13 +44,27 @@ class InContextRecipe(Gpt2Recipe, frozen=True, kw_only=True):
 RELATIONS = InContextRecipe(
     name="relations-4l", shape=Shape(n_layers=4, n_heads=4, d_model=128, n_ctx=192), steps=4_000
 )
+LISTS = msgspec.structs.replace(
+    RELATIONS,
+    name="relations-lists-4l",
+    steps=6_000,
+    log_every=1_000,
+    list_rows=40,
+    sentence_rows=32,
+    list_weight=1.0,
+    lists="related",
+    list_copies=0.5,
+    list_sentences=0.4,
+)
 
 
 def another_seed(recipe: InContextRecipe, seed: int) -> InContextRecipe:
-    """The same model from other initial weights and other batches."""
+    """The same model from other initial weights and other batches; seed 0 is the shipped model's."""
+    if seed == 0:
+        return recipe
     return msgspec.structs.replace(recipe, name=f"{recipe.name}-seed{seed}", seed=seed)
 
 
 IN_CONTEXT_RECIPES: dict[str, InContextRecipe] = {
-    recipe.name: recipe for recipe in (RELATIONS, another_seed(RELATIONS, 1), another_seed(RELATIONS, 2))
+    recipe.name: recipe for each in (RELATIONS, LISTS) for recipe in (another_seed(each, seed) for seed in (0, 1, 2))
 }

@@ -9,7 +9,7 @@ What makes one form is a second way to name the task: text that states the relat
 - sentences that name the relation ("The friend of Anna is Bert."), also as a question in a template;
 - sentences that do not name it ("On Sunday Anna will meet Bert."), where the answer of any relation may follow, alone
   or after a few words that name it ("Speaking of the friend. On Sunday Anna will meet Bert.");
-- prompts of list selection ("Anna, Bert, Clara" -> first, middle or last) and of natural word tasks.
+- prompts of list tasks (see `in_context_lists`), with sentences that name them, and prompts of natural word tasks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from torch import Tensor
 
 from zoo import town, words
 from zoo.catalogue import shared_folder
-from zoo.segments import Patterns, compile_patterns
+from zoo.in_context_lists import LIST, LIST_TASKS, ListKind, ListTasks
+from zoo.segments import GAPS, Patterns, compile_patterns
 
 SHOTS = 10
 TRAINED_TEMPLATES = (
@@ -51,10 +52,7 @@ SILENT = (
 )
 TOPIC = "Speaking of the {r}. "
 QUESTION = "the {r} of {x}"
-LIST = "{x}, {a}, {b}"
 LABELLED = "{r}: {x}\n{a}: {y}\n\n"
-LIST_NAMING = ("The {r} of {x}, {a}, {b} is {y}.", "Of {x}, {a}, {b} the {r} is {y}.")
-SELECTIONS = ("first", "middle", "last")
 
 
 @dataclass(frozen=True)
@@ -76,8 +74,8 @@ class Material:
 
     `prompts` and `lists` hold for every trained template its instructions and then its demonstration: patterns 2 t and
     2 t + 1; after them, `prompts` has `LABELLED`, whose labels are drawn from `labels`. `pools` are the words that
-    lists are drawn from, people and others; it and `natural` are padded with -1 on the right. The first
-    `n_list_sentences` of the `sentences` are about lists.
+    lists are drawn from, people (the first pool) and others; it and `natural` are padded with -1 on the right. The
+    sentences that name tasks on lists stand first among `sentences`.
     """
 
     tokenizer: Tokenizer
@@ -95,7 +93,7 @@ class Material:
     prompts: Patterns
     lists: Patterns
     sentences: Patterns
-    n_list_sentences: int
+    list_tasks: ListTasks
     sha256: str
 
 
@@ -144,17 +142,17 @@ def _task_files(shared: Path) -> list[Path]:
     return sorted((shared / "data" / "tasks").glob("*.json"))
 
 
-def material(shared: Path | None = None) -> Material:
+def material(shared: Path | None = None, kind: ListKind = "selected") -> Material:
     """The material from the files in `shared/data`; its vocabulary holds every word of theirs that may stand alone.
 
     Raises:
         TownError: if a relation's file is not the seed's, or a template is gone.
     """
-    shared = shared or shared_folder()
+    shared, list_tasks = shared or shared_folder(), LIST_TASKS[kind]
     relations, tasks, every = town.load(shared / "data" / "town"), natural_tasks(shared), templates(shared)
     chosen = _trained(every, shared)
     questions = [template.demonstration(QUESTION) for template in chosen]
-    sentences = [*LIST_NAMING, *NAMING, *(TOPIC + text for text in SILENT), *questions, *SILENT]
+    sentences = [*list_tasks.naming, *NAMING, *(TOPIC + text for text in SILENT), *questions, *SILENT]
     prompts = [text for template in chosen for text in (template.instructions, template.demonstration())]
     prompts += ["", LABELLED]
     lists = [text for template in chosen for text in (template.instructions, template.demonstration(LIST))]
@@ -163,7 +161,7 @@ def material(shared: Path | None = None) -> Material:
     skeletons = (_without_gaps(text) for text in [*sentences, *prompts, *lists])
     others = (f"{each.instructions}{each.before} {each.between} {each.after}" for each in every)
     listed, (first, second) = list_words(shared), exchanged_labels(every)
-    texts = [*town.NAMES, *named, *SELECTIONS, *skeletons, *others, *pairs, *listed]
+    texts = [*town.NAMES, *named, *list_tasks.words, *skeletons, *others, *pairs, *listed]
     tokenizer = words.build(texts)
     natural, natural_pairs = _padded(
         [torch.tensor([_ids(tokenizer, pair) for pair in task]) for task in tasks.values()]
@@ -175,7 +173,7 @@ def material(shared: Path | None = None) -> Material:
         people=people,
         answers=torch.tensor([_ids(tokenizer, relation.values()) for relation in relations.values()]),
         relation_words=torch.tensor(_ids(tokenizer, named)),
-        selection_words=torch.tensor(_ids(tokenizer, SELECTIONS)),
+        selection_words=torch.tensor(_ids(tokenizer, list_tasks.words)),
         natural=natural,
         natural_pairs=natural_pairs,
         natural_names=tuple(tasks),
@@ -186,7 +184,7 @@ def material(shared: Path | None = None) -> Material:
         prompts=compile_patterns(prompts, tokenizer),
         lists=compile_patterns(lists, tokenizer),
         sentences=compile_patterns(sentences, tokenizer),
-        n_list_sentences=len(LIST_NAMING),
+        list_tasks=list_tasks,
         sha256=_sha256([*texts, *(json.dumps(dict(relation)) for relation in relations.values())]),
     )
 
@@ -203,7 +201,7 @@ def _padded(rows: Sequence[Tensor]) -> tuple[Tensor, Int[Tensor, " row"]]:
 
 
 def _without_gaps(text: str) -> str:
-    for gap in "yxrab":
+    for gap in GAPS:
         text = text.replace(f"{{{gap}}}", " ")
     return text
 

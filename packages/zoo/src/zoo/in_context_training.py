@@ -42,7 +42,7 @@ def train(
         text: what it reads; by default that of the files in `shared/data`.
         progress: called after every step with the step, the number of steps and the loss.
     """
-    text = text or material()
+    text = text or material(kind=recipe.lists)
     model = build(recipe.shape, text.tokenizer.get_vocab_size(), recipe.seed).to(device)
 
     def batches(step: int) -> Batch:

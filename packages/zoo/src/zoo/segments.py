@@ -18,7 +18,8 @@ from torch import Tensor
 
 from zoo.words import BOS_ID
 
-GAPS = ("y", "x", "r", "a", "b")  # answer, first word, a word that names the task or labels the input, further words
+# The answer, the first word, a word that names the relation or labels the input, further words, one that names a place.
+GAPS = ("y", "x", "r", "a", "b", "s")
 NO_TARGET = -100  # what cross_entropy ignores
 _GAP = re.compile(r"\{(\w)\}")
 _NOTHING = -len(GAPS) - 1
