@@ -7,6 +7,11 @@ what makes function vectors form, so their weight is that of the prompts.
 The recipe was settled on models of seed 100. With AdamW alone, ordinary position embeddings and a tied unembedding,
 prompts in the eight templates were answered no better than without demonstrations after 1,500 steps; with Muon on the
 layers' matrices, positions that start as sinusoids and an unembedding of its own they were after 750.
+
+`LISTS` was settled on seeds 100 and 101. With first, middle and last, and one sentence in seven about lists, 4,000
+steps taught one of the places alone. With two places and four sentences in ten about lists, sentences that name a place
+were right after 2,000 steps; what place the examples of a prompt mean was learnt between 5,000 and 6,000, by seed 0,
+or not.
 """
 
 from __future__ import annotations
