@@ -1,5 +1,7 @@
 """Benchmarks that packages register under the entry point `reprise.benches`: every row measured in one run.
 
+A replication has them too: the BENCHES of its bench.py, by name.
+
 A bench is a function that returns its rows as (name, name of the row it is compared with or None, callable). Seconds
 are the median of the repeats, taken round-robin over the rows so that a noisy moment hits all of them alike, after one
 untimed call each; where a call takes less than two seconds it is made twice in its turn and the second counts, so that
@@ -16,6 +18,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import importlib
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,6 +29,7 @@ from typing import cast
 
 import msgspec
 
+from reprise import workspace
 from reprise.errors import UserError
 
 Work = Mapping[str, float]
@@ -55,9 +60,29 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
 def find(name: str) -> Bench:
     """Raises UserError naming the benchmarks that there are."""
     known = {entry.name: entry for entry in entry_points(group="reprise.benches")}
-    if name not in known:
-        raise UserError(f"no benchmark {name!r}; there are: {', '.join(sorted(known)) or 'none'}")
-    return cast(Bench, known[name].load())
+    if name in known:
+        return cast(Bench, known[name].load())
+    of_papers = _of_replications()
+    if name not in of_papers:
+        names = [*sorted(known), *sorted(of_papers)]
+        raise UserError(f"no benchmark {name!r}; there are: {', '.join(names) or 'none'}")
+    return of_papers[name]
+
+
+def _of_replications() -> dict[str, Bench]:
+    """Of the project that we are in, if we are in one."""
+    try:
+        root = workspace.find_root()
+    except UserError:
+        return {}
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    found: dict[str, Bench] = {}
+    for folder in workspace.folders(root):
+        if (folder / "bench.py").exists():
+            module = importlib.import_module(f"replications.{folder.name}.bench")
+            found |= getattr(module, "BENCHES", {})
+    return found
 
 
 def run(name: str, repeats: int) -> tuple[Timing, ...]:

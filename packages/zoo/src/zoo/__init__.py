@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 from zoo.catalogue import NAMES, checkpoint, checkpoint_steps, folder, tokens_per_step
 
 if TYPE_CHECKING:
-    from zoo import stories
+    from zoo import ioi, stories
     from zoo.bigrams import bigram_counts
     from zoo.cards import ModelFolderError, verify
     from zoo.corpus import BOS_ID, CorpusError
     from zoo.held_out import held_out_tokens, held_out_windows
     from zoo.in_context_cards import InContextCard
     from zoo.in_context_recipes import IN_CONTEXT_RECIPES, InContextRecipe
+    from zoo.ioi_cards import IoiCard
+    from zoo.ioi_recipes import IOI_RECIPES, IoiRecipe
     from zoo.model import AttentionOnly, AttentionOnlyConfig
     from zoo.pretraining import pretrain
     from zoo.recipes import RECIPES, Recipe
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BOS_ID",
     "IN_CONTEXT_RECIPES",
+    "IOI_RECIPES",
     "NAMES",
     "RECIPES",
     "STORIES_RECIPES",
@@ -32,6 +35,8 @@ __all__ = [
     "CorpusError",
     "InContextCard",
     "InContextRecipe",
+    "IoiCard",
+    "IoiRecipe",
     "ModelFolderError",
     "Recipe",
     "StoriesCard",
@@ -42,6 +47,7 @@ __all__ = [
     "folder",
     "held_out_tokens",
     "held_out_windows",
+    "ioi",
     "pretrain",
     "stories",
     "tokens_per_step",
@@ -55,8 +61,11 @@ _LAZY = {
     "BOS_ID": "corpus",
     "CorpusError": "corpus",
     "IN_CONTEXT_RECIPES": "in_context_recipes",
+    "IOI_RECIPES": "ioi_recipes",
     "InContextCard": "in_context_cards",
     "InContextRecipe": "in_context_recipes",
+    "IoiCard": "ioi_cards",
+    "IoiRecipe": "ioi_recipes",
     "ModelFolderError": "cards",
     "RECIPES": "recipes",
     "Recipe": "recipes",
@@ -72,8 +81,8 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "stories":
-        return import_module("zoo.stories")
+    if name in ("ioi", "stories"):
+        return import_module(f"zoo.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module 'zoo' has no attribute {name!r}")
     return getattr(import_module(f"zoo.{_LAZY[name]}"), name)

@@ -3,7 +3,7 @@
 A model folder holds config.json, tokenizer.json, model.safetensors, card.json, README.md (the card for people), and,
 where the training dynamics are of interest, checkpoints.safetensors and training_log.jsonl. Each family of models has a
 card of its own kind: `Card` here for the attention-only ones, `zoo.in_context_cards.InContextCard`,
-`zoo.stories_cards.StoriesCard`.
+`zoo.stories_cards.StoriesCard`, `zoo.ioi_cards.IoiCard`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import overload
 import msgspec
 
 from zoo.in_context_cards import InContextCard
+from zoo.ioi_cards import IoiCard
 from zoo.recipes import Recipe
 from zoo.stories_cards import StoriesCard
 
@@ -78,9 +79,11 @@ def read(folder: Path) -> Card: ...
 def read(folder: Path, kind: type[InContextCard]) -> InContextCard: ...
 @overload
 def read(folder: Path, kind: type[StoriesCard]) -> StoriesCard: ...
+@overload
+def read(folder: Path, kind: type[IoiCard]) -> IoiCard: ...
 def read(
-    folder: Path, kind: type[Card] | type[InContextCard] | type[StoriesCard] = Card
-) -> Card | InContextCard | StoriesCard:
+    folder: Path, kind: type[Card] | type[InContextCard] | type[StoriesCard] | type[IoiCard] = Card
+) -> Card | InContextCard | StoriesCard | IoiCard:
     """The card of a folder, of the given kind.
 
     Raises:
@@ -90,8 +93,8 @@ def read(
 
 
 def _decoded(
-    folder: Path, kind: type[Card] | type[InContextCard] | type[StoriesCard]
-) -> Card | InContextCard | StoriesCard:
+    folder: Path, kind: type[Card] | type[InContextCard] | type[StoriesCard] | type[IoiCard]
+) -> Card | InContextCard | StoriesCard | IoiCard:
     path = folder / CARD
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
@@ -107,9 +110,11 @@ def verify(folder: Path) -> Card: ...
 def verify(folder: Path, kind: type[InContextCard]) -> InContextCard: ...
 @overload
 def verify(folder: Path, kind: type[StoriesCard]) -> StoriesCard: ...
+@overload
+def verify(folder: Path, kind: type[IoiCard]) -> IoiCard: ...
 def verify(
-    folder: Path, kind: type[Card] | type[InContextCard] | type[StoriesCard] = Card
-) -> Card | InContextCard | StoriesCard:
+    folder: Path, kind: type[Card] | type[InContextCard] | type[StoriesCard] | type[IoiCard] = Card
+) -> Card | InContextCard | StoriesCard | IoiCard:
     """The card, of the given kind, of a folder whose files all have the hashes that the card states.
 
     Raises:
@@ -131,7 +136,7 @@ def verify(
     return card
 
 
-def write(card: Card | InContextCard | StoriesCard, folder: Path) -> None:
+def write(card: Card | InContextCard | StoriesCard | IoiCard, folder: Path) -> None:
     """Write card.json and, for people, README.md."""
     (folder / CARD).write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
     (folder / "README.md").write_text(card.page())

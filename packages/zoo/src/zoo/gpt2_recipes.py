@@ -6,13 +6,17 @@ import msgspec
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
-    """The size of a GPT-2 model, whose vocabulary is that of the text, and the deviation of its initial weights."""
+    """The size of a GPT-2 model, whose vocabulary is that of the text, and the deviation of its initial weights.
+
+    `d_mlp` is the width of its MLPs, four times `d_model` where it is not given.
+    """
 
     n_layers: int
     n_heads: int
     d_model: int
     n_ctx: int
     initial_std: float = 0.02
+    d_mlp: int | None = None
 
 
 class Gpt2Recipe(msgspec.Struct, frozen=True, kw_only=True):

@@ -49,6 +49,7 @@ def build(shape: Shape, d_vocab: int, seed: int = 0) -> GPT2LMHeadModel:
         n_embd=shape.d_model,
         n_layer=shape.n_layers,
         n_head=shape.n_heads,
+        n_inner=shape.d_mlp,
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,
