@@ -66,10 +66,8 @@ def discovery(results: Results) -> Figure:
         curve = result[f"curve.{order}"]
         n = curve.shape[1]
         centre, low, high = (each.clip(LOWEST) for each in _faithful(result["model"][: len(curve)], curve, results))
-        wide = 2.6 if order == "elimination" else 1.6  # orders often agree: each shows beside the one that it lies on
-        axes.plot(
-            sizes[:n], centre, style, marker="o", markersize=1.7 * wide, color=colour, linewidth=wide, label=label
-        )
+        wide = 2.6 if order == "elimination" else 1.6  # orders often agree, and lie on each other
+        axes.plot(sizes[:n], centre, style, marker="o", ms=1.7 * wide, color=colour, lw=wide, label=label)
         axes.fill_between(sizes[:n], low, high, color=colour, alpha=0.14, linewidth=0)
     model, random = float(result["model"].mean()), result["random"].mean(axis=0)
     drawn = np.array([discovery_stages.faithfulness(model, value) for value in random]).clip(LOWEST)

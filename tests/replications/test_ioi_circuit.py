@@ -173,6 +173,11 @@ def test_there_is_one_row_for_each_different_choice_so_far() -> None:
             assert torch.equal(plan.nodes[layer][row], of[layer])
             row = int(plan.parents[layer][row])
     assert sum(map(len, plan.parents)) == sum(4 * (layer + 1) + 2 for layer in range(6))
+    # Most circuits begin with 1, though no row of the second layer is shared by as many as that behind 2.
+    parted = torch.tensor([[[1], [1]], [[1], [2]], [[1], [3]], [[2], [1]], [[2], [1]]])
+    plan = Plan.of(parted)
+    assert int(plan.nodes[0][0]) == 1
+    assert [int(parents[0]) for parents in plan.parents] == [0, 0]
 
 
 def test_means_are_over_prompts_of_one_layout() -> None:

@@ -36,7 +36,7 @@ PAIRS = [
 ]
 
 
-def close(actual: Tensor, expected: Tensor, atol: float = 1e-5) -> None:
+def close(actual: Tensor, expected: Tensor, atol: float = 3e-5) -> None:
     torch.testing.assert_close(actual, expected, atol=atol, rtol=0)
 
 
