@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -101,8 +102,8 @@ def test_ablation_is_that_of_plain_hooks(kind: str) -> None:
 
 def test_the_model_without_some_nodes_loses_them_at_their_words_alone() -> None:
     model, ablation, means = ablation_of("gpt2", 4)
-    nodes = SOME.nodes(N_LAYERS, N_HEADS)
-    measured = ablation.logit_differences([without(whole(N_LAYERS, N_HEADS), [(2, 1), (1, 0)], nodes)])[:, 0]
+    setting: Any = SimpleNamespace(n_layers=N_LAYERS, n_heads=N_HEADS)
+    measured = validation_stages.both(ablation, setting, SOME, [((2, 1), (1, 0))])[1][:, 0]
     prompts = ablation.prompts
     for row in range(4):
         start = prompts.tokens.shape[1] - int(prompts.lengths[row])

@@ -195,7 +195,7 @@ def test_completeness_and_minimality() -> None:
         "naive.model": np.stack([full, full, zero], axis=1),
     }
     facts = {"subsets": {"circuit": kinds, "naive": [["nothing", []], ["random", []], ["greedy", []]]}}
-    added = np.stack([column(-3, -3, -3), column(0.5, -0.5, 0.6), column(1, 1, 1)], axis=1)
+    added = np.stack([column(-3, -3, -3), column(2.5, -2.5, 0.6), column(1, 1, 1)], axis=1)
     of = results(
         completeness=Result(arrays, facts),
         minimality=Result({"without_k": added, "without_both": 0 * added}, {"heads": [[0, 0], [0, 1], [1, 0]]}),
