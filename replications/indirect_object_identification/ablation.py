@@ -18,7 +18,7 @@ from functools import cached_property, partial
 
 import torch
 from jaxtyping import Bool, Float, Int
-from replications.indirect_object_identification.circuit import WORDS, Nodes
+from replications.indirect_object_identification.circuit import ELSEWHERE, EVERYWHERE, WORDS, Nodes
 from replications.indirect_object_identification.circuit_rows import Choose, Plan, choose, run_rows
 from replications.indirect_object_identification.grouping import Group, Progress, by_prompt, groups_of
 from replications.indirect_object_identification.positions import IOIPrompts, Layout
@@ -101,16 +101,15 @@ class Ablation:
             budget: bytes that the rows of one pass may take, about.
             progress: called with the prompts done and the prompts in all.
         """
-        modules, plan = self._modules, Plan.of(torch.stack(list(circuits)))
-
-        def run(group: Group) -> Tensor:
-            at_once = max(1, budget // branch_bytes(modules, plan.widest, group.length, group.length))
-            return torch.cat(
-                [self._measured(plan, replace(group, rows=rows)) for rows in torch.split(group.rows, at_once)]
-            )
-
+        nodes = torch.stack(list(circuits))
+        at_words = ((nodes & ELSEWHERE) == 0).flatten(1).all(dim=1)  # these have all other tokens in common
+        found = torch.empty(len(self.prompts.sentences), len(nodes))
+        families = [family for family in (at_words, ~at_words) if bool(family.any())]
         with inference(self.network):
-            return by_prompt(groups_of(self.prompts), run, progress)[:, plan.rows]
+            for done, family in enumerate(families):
+                report = partial(_report, progress, done, len(families))
+                found[:, family] = self._family(nodes[family], budget, report)
+        return found
 
     def edits(self, nodes: Nodes, group: Group) -> dict[Site, Choose]:
         """One circuit as edits of an ordinary run on `group.of(self.prompts)`."""
@@ -128,6 +127,22 @@ class Ablation:
         """Which z of a layer stay as they are, where its heads keep these nodes."""
         bits = self._bits[group.rows, -group.length :]
         return (nodes[None, :, None] & bits[:, None, :, None]) != 0
+
+    def _family(
+        self, nodes: Int[Tensor, "circuit layer head"], budget: int, progress: Progress
+    ) -> Float[Tensor, "prompt circuit"]:
+        """Circuits that are measured together."""
+        modules, plan = self._modules, Plan.of(nodes)
+        whole_heads = bool(((nodes == 0) | (nodes == EVERYWHERE)).all())
+
+        def run(group: Group) -> Tensor:
+            at_once = max(1, budget // branch_bytes(modules, plan.widest, group.length, group.length))
+            return torch.cat(
+                [self._measured(plan, replace(group, rows=rows)) for rows in torch.split(group.rows, at_once)]
+            )
+
+        # Prompts that have their words at the same places leave the most tokens in common.
+        return by_prompt(groups_of(self.prompts, () if whole_heads else WORDS), run, progress)[:, plan.rows]
 
     def _measured(self, plan: Plan, group: Group) -> Float[Tensor, "batch row"]:
         """logit(IO) - logit(S) of a group's prompts, of every row of the last layer."""
@@ -154,4 +169,9 @@ class Ablation:
         rows = torch.arange(len(bits))
         for bit, word in enumerate(WORDS):
             bits[rows, self.prompts.positions[word]] |= 1 << bit
-        return bits.masked_fill(bits == 0, 1 << len(WORDS))
+        return bits.masked_fill(bits == 0, ELSEWHERE)
+
+
+def _report(progress: Progress, family: int, families: int, done: int, total: int) -> None:
+    """Progress over all families."""
+    progress(family * total + done, families * total)

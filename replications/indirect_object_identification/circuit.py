@@ -22,7 +22,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 WORDS = ("IO", "S1", "S1+1", "S2", "END")
-EVERYWHERE = (1 << (len(WORDS) + 1)) - 1
+ELSEWHERE = 1 << len(WORDS)
+EVERYWHERE = 2 * ELSEWHERE - 1
 MOVERS, NEGATIVE, BACKUP, INHIBITION = "movers", "negative", "backup", "inhibition"
 INDUCTION, DUPLICATE, PREVIOUS, OTHER = "induction", "duplicate", "previous", "other"
 ROLES = (MOVERS, NEGATIVE, BACKUP, INHIBITION, INDUCTION, DUPLICATE, PREVIOUS, OTHER)

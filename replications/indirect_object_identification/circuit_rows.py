@@ -5,9 +5,11 @@ each different choice up to it, and rows part where choices do:
 
     row r of layer l reads the stream of row parents_l[r] of l - 1, and has z where nodes_l[r] keeps it, else its mean
 
-The row that most circuits follow, layer by layer, is the ordinary pass that everything needs; all others are branches
-of whole prompts beside it (`interventions.branching`). All single heads taken out of one circuit cost half of a pass
-each. Of the last layer all but keys and values is computed for the last token alone. Nothing is approximated.
+The row that most circuits follow, layer by layer, is the ordinary pass that everything needs. All others are computed
+beside it, as `interventions.branching` computes branches, and only at the tokens where they can be another than it
+(`moved_tokens`): where a circuit keeps its heads at a few words, the stream at all other tokens does not depend on
+which of them it keeps. All single heads taken out of one circuit cost half of a pass each, or less. Of the last layer
+all but keys and values is computed for the last token alone. Nothing is approximated.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interventions import Prompts
-from interventions.attention import AttentionCall
+from interventions.attention import AttentionCall, PlainAttention
 from interventions.branching import Shared, run_shared
 from interventions.hooks import Modules, attached
 
@@ -61,52 +63,124 @@ class Plan:
         return cls(nodes, parents, row_of)
 
 
+def moved_tokens(plan: Plan, kept: Sequence[Kept]) -> list[Bool[Tensor, "row pos"]]:
+    """At which tokens the stream behind each layer can be another than the path's, of every row.
+
+    Where a row and the path keep different nodes; and where both keep a head that sees such a token. What neither keeps
+    is the mean in both.
+    """
+    before, found = torch.zeros(1, kept[0].shape[2], dtype=torch.bool), []
+    for parents, mine in zip(plan.parents, kept, strict=True):
+        path, came = mine[:, :1], before[parents]
+        parted = (mine != path).any(dim=-1).any(dim=0)
+        shared = (mine & path).any(dim=-1).any(dim=0)
+        before = came | parted | ((came.cumsum(dim=1) > 0) & shared)
+        found.append(before)
+    return found
+
+
 def run_rows(
     modules: Modules, prompts: Prompts, plan: Plan, kept: Sequence[Kept], means: Sequence[Mean]
 ) -> Float[Tensor, "batch row d_model"]:
     """The stream behind the final norm at the last token, of every row of the last layer.
 
     Args:
+        prompts: without padding.
         kept, means: by layer, of the prompts' tokens; `kept` as the plan's nodes say.
     """
-    end, width = len(modules) - 1, prompts.length
+    end = len(modules) - 1
     path = {("z", layer): partial(choose, kept[layer][:, 0], means[layer]) for layer in range(end + 1)}
     shared = run_shared(modules, prompts, 0, path, whole=True)
     assert shared.final is not None
-    rows = shared.stream[0][:, None][:, :0]
-    for layer, parents in enumerate(plan.parents):
-        before = torch.cat([shared.stream[layer][:, None], rows], dim=1)
-        apart, mine = parents[1:].to(before.device), kept[layer][:, 1:]  # all but the path
-        if not len(apart):
-            rows = before[:, :0]
-        elif layer == end:
-            rows = _last_layer(shared, before, apart, partial(_choose_rows, mine[:, :, -1:], means[layer][:, -1:]))
-        else:
-            hook = partial(_choose_rows, mine, means[layer])
-            with attached(modules, {("z", layer): hook}, shared.attention(0, {})):
-                at = torch.arange(width, device=before.device).repeat(len(apart))
-                rows = shared.replay.layer(layer, before[:, apart].flatten(1, 2), at).view(*mine.shape[:3], -1)
-    return torch.cat([shared.final[:, -1:], modules.final_norm(rows[:, :, -1])], dim=1)
+    held = _Rows(shared.stream[0][:, None][:, :0, :0], torch.zeros(0, dtype=torch.long))
+    for layer, (parents, moved) in enumerate(zip(plan.parents[:end], moved_tokens(plan, kept), strict=False)):
+        tokens = moved.any(dim=0).nonzero().flatten()
+        rows, mine = held.at(shared.stream[layer], tokens)[:, parents[1:]], kept[layer][:, 1:, tokens]
+        if rows.numel():
+            hook = partial(_choose_rows, mine, means[layer][:, tokens])
+            with attached(modules, {("z", layer): hook}, _Over(shared, tokens, tokens)):
+                at = tokens.to(rows.device).repeat(rows.shape[1])
+                rows = shared.replay.layer(layer, rows.flatten(1, 2), at).view(rows.shape)
+        held = _Rows(rows, tokens)
+    return torch.cat([shared.final[:, -1:], _last_layer(shared, held, plan, kept[end][:, 1:], means[end])], dim=1)
 
 
-def _last_layer(
-    shared: Shared, before: Float[Tensor, "batch row pos d_model"], parents: Int[Tensor, " new"], hook: Choose
-) -> Float[Tensor, "batch new 1 d_model"]:
-    """The last layer at the last token; keys and values are those of the rows before it."""
-    layer, (batch, rows, width, d_model) = len(shared.modules) - 1, before.shape
-    at = torch.arange(width, device=before.device)
-    whole = shared.replay.attention_call(layer, before.flatten(1, 2), at.repeat(rows))
-    attention = shared.attention(0, {})
+@dataclass(frozen=True)
+class _Rows:
+    """The stream of all rows but the path's, at the tokens where any of them can be another than it."""
 
-    def of_parents(x: Float[Tensor, "batch kv_head key d_head"]) -> Float[Tensor, "batch kv_head taken d_head"]:
-        return x.unflatten(2, (rows, width))[:, :, parents].flatten(2, 3)  # type: ignore[no-untyped-call,no-any-return]
+    rows: Float[Tensor, "batch row token d_model"]
+    tokens: Int[Tensor, " token"]
+
+    def at(
+        self, path: Float[Tensor, "batch pos d_model"], tokens: Int[Tensor, " wanted"]
+    ) -> Float[Tensor, "batch row_and_path wanted d_model"]:
+        """The path's stream and behind it the rows', at these tokens, all of `self.tokens` among them."""
+        found = path[:, None, tokens].repeat(1, 1 + self.rows.shape[1], 1, 1)
+        found[:, 1:, torch.isin(tokens, self.tokens)] = self.rows
+        return found
+
+
+@dataclass(frozen=True)
+class _Over:
+    """Attention of rows at some tokens over the path's keys and values, with their own in place of them.
+
+    Args:
+        asked: where queries stand, the same tokens in every row.
+        own: where the rows' own keys and values stand.
+    """
+
+    shared: Shared
+    asked: Int[Tensor, " query"]
+    own: Int[Tensor, " token"]
+
+    def __call__(self, call: AttentionCall) -> Float[Tensor, "batch query head d_head"]:
+        n = call.query.shape[2] // len(self.asked)
+        keys = torch.arange(self.shared.prompts.length)
+        seen = keys <= self.asked[:, None]
+        if call.window is not None:
+            seen &= keys > self.asked[:, None] - call.window
+        mask = torch.zeros(seen.shape).masked_fill(~seen, -torch.inf).to(call.query)[None, None]
+        key = self._whole(self.shared.keys[call.layer], call.key, n)
+        value = self._whole(self.shared.values[call.layer], call.value, n)
+        query = _by_row(call.query, n).flatten(0, 1)
+        z = PlainAttention({})(replace(call, query=query, key=key, value=value, mask=mask))
+        return z.reshape(len(call.query), -1, *z.shape[2:])
+
+    def _whole(self, path: Tensor, own: Tensor, n: int) -> Float[Tensor, "batch_row kv_head pos d_head"]:
+        whole = path[:, None].repeat(1, n, 1, 1, 1)
+        whole[:, :, :, self.own] = _by_row(own, n)
+        return whole.flatten(0, 1)
+
+
+def _by_row(x: Float[Tensor, "batch head row_token d"], n: int) -> Float[Tensor, "batch row head token d"]:
+    by_row: Tensor = x.unflatten(2, (n, x.shape[2] // n)).transpose(1, 2)  # type: ignore[no-untyped-call]
+    return by_row
+
+
+def _last_layer(shared: Shared, held: _Rows, plan: Plan, kept: Kept, mean: Mean) -> Float[Tensor, "batch row d_model"]:
+    """Behind the last layer and the final norm, at the last token; keys and values are those of the rows before it."""
+    layer, last = len(shared.modules) - 1, torch.tensor([shared.prompts.length - 1])
+    parents, stream = plan.parents[layer][1:], shared.stream[layer]
+    queries = held.at(stream, torch.unique(torch.cat([held.tokens, last])))[:, parents, -1]
+    if not len(parents):
+        return queries
+    own = [shared.keys[layer][:, :, :0], shared.values[layer][:, :, :0]]
+    if len(held.tokens):
+        before = held.at(stream, held.tokens)
+        n = before.shape[1]
+        whole = shared.replay.attention_call(layer, before.flatten(1, 2), held.tokens.to(before.device).repeat(n))
+        own = [_by_row(x, n)[:, parents].transpose(1, 2).flatten(2, 3) for x in (whole.key, whole.value)]
+    over = _Over(shared, last, held.tokens)
 
     def attend(call: AttentionCall) -> Tensor:
-        return attention(replace(call, key=of_parents(whole.key), value=of_parents(whole.value)))
+        return over(replace(call, key=own[0], value=own[1]))
 
+    hook = partial(_choose_rows, kept[:, :, -1:], mean[:, -1:])
     with attached(shared.modules, {("z", layer): hook}, attend):
-        last = shared.replay.layer(layer, before[:, parents, -1], at[-1:].repeat(len(parents)))
-    return last.view(batch, len(parents), 1, d_model)
+        rows = shared.replay.layer(layer, queries, last.to(queries.device).repeat(len(parents)))
+    normed: Tensor = shared.modules.final_norm(rows)
+    return normed
 
 
 def choose(kept: Bool[Tensor, "batch pos head"], mean: Mean, z: Tensor) -> Tensor:

@@ -34,6 +34,8 @@ from reprise.models import ModelReference
 from zoo import ioi
 
 ARCHITECTURES = ("gpt2", "llama", "gpt_neox")
+# With a sliding window; with that, capped scores, and norms behind attention.
+FURTHER = ("mistral", "gemma2")
 N_LAYERS, N_HEADS, D_HEAD = 3, 4, 8
 PIECES = re.compile(r"\w+|[^\w\s]")
 TRIALS = dataclasses.replace(
@@ -55,7 +57,7 @@ STAGES = (measured_circuits, discovery_stages, validation_stages, backup_stages,
 # Where z enters the output projection, by hand.
 PROJECTIONS = {
     "gpt2": "transformer.h.{}.attn.c_proj",
-    "llama": "model.layers.{}.self_attn.o_proj",
+    **dict.fromkeys(("llama", *FURTHER), "model.layers.{}.self_attn.o_proj"),
     "gpt_neox": "gpt_neox.layers.{}.attention.dense",
 }
 
@@ -91,14 +93,17 @@ def model_of(kind: str, n_layers: int = N_LAYERS) -> interventions.Model:
         "num_attention_heads": N_HEADS,
         "max_position_embeddings": 64,
     }
+    grouped = {**wide, "num_key_value_heads": 2, "head_dim": D_HEAD}
     settings: dict[str, dict[str, Any]] = {
         "gpt2": {"n_layer": n_layers, "n_head": N_HEADS, "n_embd": width, "n_positions": 64},
-        "llama": {**wide, "num_key_value_heads": 2, "head_dim": D_HEAD},
+        "llama": grouped,
         "gpt_neox": wide,
+        "mistral": {**grouped, "sliding_window": 5},
+        "gemma2": {**grouped, "sliding_window": 5, "query_pre_attn_scalar": 8, "attn_logit_softcapping": 5.0},
     }
     config = transformers.AutoConfig.for_model(kind, **settings[kind], **common)
     network = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
-    generator = torch.Generator().manual_seed(ARCHITECTURES.index(kind))
+    generator = torch.Generator().manual_seed((*ARCHITECTURES, *FURTHER).index(kind))
     with torch.no_grad():
         for parameter in network.parameters():
             noise = 0.3 * torch.randn(parameter.shape, generator=generator)

@@ -29,7 +29,7 @@ from replications.indirect_object_identification.circuit import (
     whole,
     without,
 )
-from replications.indirect_object_identification.circuit_rows import Plan
+from replications.indirect_object_identification.circuit_rows import Plan, moved_tokens
 from replications.indirect_object_identification.grouping import groups_of
 from torch import Tensor
 
@@ -38,6 +38,7 @@ from reprise import Result
 
 from .ioi_circuit_runs import (
     ARCHITECTURES,
+    FURTHER,
     N_HEADS,
     N_LAYERS,
     TRIALS,
@@ -125,7 +126,7 @@ def test_the_model_without_some_nodes_loses_them_at_their_words_alone() -> None:
         assert float(logits[prompts.io[row]] - logits[prompts.s[row]]) == pytest.approx(float(measured[row]), abs=2e-5)
 
 
-@pytest.mark.parametrize("kind", ARCHITECTURES)
+@pytest.mark.parametrize("kind", [*ARCHITECTURES, *FURTHER])
 def test_random_circuits_in_one_pass_are_each_what_plain_hooks_give(kind: str) -> None:
     model, ablation, means = ablation_of(kind, 3)
     generator = torch.Generator().manual_seed(1)
@@ -179,6 +180,38 @@ def test_there_is_one_row_for_each_different_choice_so_far() -> None:
     plan = Plan.of(parted)
     assert int(plan.nodes[0][0]) == 1
     assert [int(parents[0]) for parents in plan.parents] == [0, 0]
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "mistral"])
+def test_circuits_at_words_part_at_these_words_alone(kind: str) -> None:
+    model, ablation, means = ablation_of(kind, 8)
+    words = [("IO", "S1+1"), ("S2",), ("S2", "END"), ("END",)]
+    roles = [Circuit("one", {"some": tuple(ALL[at : at + 6])}, {"some": of}) for at, of in enumerate(words)]
+    nodes = [each.nodes(N_LAYERS, N_HEADS) for each in roles]
+    measured = ablation.logit_differences([*nodes, whole(N_LAYERS, N_HEADS)])
+    for at, of in enumerate(words):
+        expected = plain(model, ablation.prompts, means, dict.fromkeys(ALL[at : at + 6], of))
+        assert torch.allclose(measured[:, at], expected, atol=2e-5)
+    plan = Plan.of(torch.stack(nodes))
+    for group in groups_of(ablation.prompts, circuit.WORDS):
+        moved = moved_tokens(plan, [ablation.kept(of, group) for of in plan.nodes])
+        wanted = {group.length + group.at[word] for word in ("IO", "S1+1", "S2", "END")}
+        assert all(set(row.nonzero().flatten().tolist()) <= wanted for of in moved for row in of)
+        assert not any(bool(of[0].any()) for of in moved)  # the path
+        assert set(moved[-1].any(dim=0).nonzero().flatten().tolist()) == wanted
+
+
+def test_a_head_that_is_gone_moves_what_others_see_of_it() -> None:
+    _, ablation, _ = ablation_of("gpt2", 1)
+    model = whole(N_LAYERS, N_HEADS)
+    at_s2 = Circuit("s2", {"some": ((1, 0),)}, {"some": ("S2",)}).nodes(N_LAYERS, N_HEADS)
+    plan = Plan.of(torch.stack([model, model, without(model, [(1, 0)], at_s2)]))
+    (group,) = groups_of(ablation.prompts, circuit.WORDS)
+    moved = moved_tokens(plan, [ablation.kept(of, group) for of in plan.nodes])
+    place = group.length + group.at["S2"]
+    assert len(moved[0]) == 1
+    assert moved[1][1].nonzero().flatten().tolist() == [place]
+    assert moved[2][1].nonzero().flatten().tolist() == list(range(place, group.length))
 
 
 def test_means_are_over_prompts_of_one_layout() -> None:
@@ -263,7 +296,7 @@ def test_sets_of_heads() -> None:
     assert named.roles == {"movers": ((2, 3),), "induction": ((1, 0), (2, 3)), "other": ((0, 2),)}
 
 
-ROLES = {"movers": [[2, 1], [2, 3]], "negative": [[2, 0]], "induction": [[1, 0]], "previous": [[0, 3]]}
+ROLES = {"movers": [[2, 1], [1, 3]], "negative": [[2, 0]], "induction": [[1, 0]], "previous": [[0, 3]]}
 FOUND = ((0, 1), (1, 0), (2, 0), (2, 1))
 
 
@@ -280,9 +313,20 @@ def scored(runs: Runs) -> Any:
     return runs.setting.clean(TRIALS.validated, "scores")
 
 
+def test_the_stage_of_means_is_over_all_prompts_that_are_ablated_and_more(runs: Runs) -> None:
+    expected, of = runs.plain_means(), runs.done["means"]
+    assert of.facts["over"] == TRIALS.means
+    assert len(of.facts["layouts"]) == len(expected)
+    for (template, order, length, names), z in zip(of.facts["layouts"], of["z"], strict=True):
+        at = dict(names)
+        mean = expected[template, order, length, (at["IO"], at["S1"], at["S2"])]
+        for layer in range(N_LAYERS):
+            assert np.allclose(z[layer, -length:], mean[layer], atol=2e-5)
+
+
 def test_faithfulness_of_the_circuit_the_naive_one_and_controls(runs: Runs) -> None:
     found, means, prompts = runs("faithfulness", validation_stages.faithfulness), runs.plain_means(), scored(runs)
-    paths_alone = ((2, 1), (2, 3), (1, 0), (0, 3))
+    paths_alone = ((2, 1), (1, 3), (1, 0), (0, 3))
     kept = {
         "model": ALL,
         "circuit": FOUND,
@@ -297,7 +341,7 @@ def test_faithfulness_of_the_circuit_the_naive_one_and_controls(runs: Runs) -> N
         assert np.allclose(found[name], expected, atol=2e-5), name
     assert found["random"].shape == (TRIALS.validated, 2)
     assert not found.facts["is_published"]
-    assert found.facts["naive"]["heads"] == [[0, 3], [1, 0], [2, 1], [2, 3]]
+    assert found.facts["naive"]["heads"] == [[0, 3], [1, 0], [1, 3], [2, 1]]
     assert found.facts["circuit"]["roles"] == {
         "movers": [[2, 1]],
         "negative": [[2, 0]],
@@ -383,8 +427,8 @@ def test_the_subsets_among_which_minimality_chooses() -> None:
 def test_direct_effects_before_and_after_the_movers_are_knocked_out(runs: Runs) -> None:
     found, means, prompts = runs("backup", backup_stages.backup), runs.plain_means(), scored(runs)
     network: Any = runs.model.network
-    assert found.facts["movers"] == [[2, 1], [2, 3]]
-    for row, (name, knocked_out) in itertools.product(range(0, 16, 5), (("before", []), ("after", [(2, 1), (2, 3)]))):
+    assert found.facts["movers"] == [[1, 3], [2, 1]]
+    for row, (name, knocked_out) in itertools.product(range(0, 16, 5), (("before", []), ("after", [(2, 1), (1, 3)]))):
         of = means[kind_of(prompts, row)]
         z: dict[int, Tensor] = {}
 

@@ -40,8 +40,7 @@ NEEDS_ROLES = {"attention", "movers", "signals", "backup"}
 MADE: dict[str, Callable[[], Results]] = {
     "published": published,
     "two": lambda: Made((2, 2), spread((2, 2))).results(),
-    "wide": lambda: Made((3, 25), spread((3, 25), 3)).results(),
-    "deep": lambda: Made((48, 25), spread((48, 25), 30)).results(),
+    "deep": lambda: Made((48, 25), spread((48, 25), 30), prompts=5).results(),
 }
 
 
@@ -277,7 +276,9 @@ def test_the_diagram_names_every_head_in_boxes_that_do_not_overlap() -> None:
     for one, other in itertools.combinations(boxes, 2):
         assert not one.get_bbox().overlaps(other.get_bbox())
     many = Made((48, 25), spread((48, 25), 30)).results()
-    assert "and 14 more" in "\n".join(text.get_text() for text in circuit_figures.diagram(many).axes[0].texts)
+    lines = [text.get_text().split("\n") for text in panel(circuit_figures.diagram(many)).texts]
+    assert [of[-1] for of in lines if len(of) > 1] == ["and 14 more"] * len(circuit.ROLES)
+    assert max(len(of) for of in lines) == 1 + circuit_figures.MOST_LINES + 1
 
 
 def test_the_scatter_is_of_attention_to_a_name_against_the_output_along_it() -> None:

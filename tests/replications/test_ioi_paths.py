@@ -84,6 +84,9 @@ def test_to_the_logits_by_a_stream_that_is_added_up_by_hand(gpt2: ModelReference
         for layer, head in HEADS:
             expected = values[layer, head] - values[None]
             assert result["effects"][row, layer, head] == pytest.approx(expected, abs=2e-4)
+    mean = result["effects"].mean(axis=0)
+    movers, negative = (result.facts["roles"][role] for role in ("movers", "negative"))
+    assert mean[tuple(movers[0])] == mean.min() < 0 < mean.max() == mean[tuple(negative[0])]
 
 
 LOGITS = found(movers=MOVERS)
@@ -133,8 +136,9 @@ def test_steps_are_two_plain_passes_a_sender(
                 effect = result[f"{name}effects"][row, layer, head]
                 assert effect == pytest.approx(expected, abs=5e-4), (name, layer, head)
     effects = [-result[f"{name}effects"] for name in into]
-    named = [(layer, head) for of in result.facts["roles"].values() for layer, head in of]
-    assert set(path_stages.strongest(effects)) <= set(named)
+    roles = {role: heads for role, heads in result.facts["roles"].items() if role != "negative"}
+    named = {(layer, head) for of in roles.values() for layer, head in of}
+    assert named == set(path_stages.strongest(effects))
 
 
 def test_the_strongest_heads_by_the_rule() -> None:
