@@ -3,7 +3,7 @@
 A replication's experiment.py defines
 
     STAGES: tuple[Stage, ...]          in the order in which they run
-    CLAIMS: dict[str, Measure]         claim id -> what it measures, from stored results alone
+    CLAIMS: dict[str, Measure]         claim id -> what it measures, from stored results alone; None: not measured
     TAKES_DATA = True                  if stages read a folder that is given with --data (`Job.data`); absent otherwise
 
 and its figures.py defines `FIGURES: dict[str, Draw]`, functions from stored results to a plot, an interactive page
@@ -13,6 +13,7 @@ and its figures.py defines `FIGURES: dict[str, Draw]`, functions from stored res
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -30,11 +31,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+UNIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
 @dataclass(frozen=True)
 class Results:
-    """Stored results by stage, and by model for stages that run once a model.
+    """Stored results by stage, and by model or unit for stages that run once for each.
 
-    `results.one("stage")` is the result of a stage that runs once; `results.of("stage")` maps model names to results.
+    `results.one("stage")` is the result of a stage that runs once; `results.of("stage")` maps the names of models or
+    units to results. Units that were never run are absent.
     """
 
     tier: str
@@ -57,6 +62,9 @@ class Job:
 
     `model` is the model to work on for stages that run once a model. `inputs` holds the stages named in `needs`, for
     that model alone in a stage that runs once a model.
+    `unit` is the part of a sweep to run, for stages that have units. `scratch` is a folder for what lets a killed
+    execution go on (a checkpoint); it exists once something is written there, belongs to this execution alone, and goes
+    when the result is stored.
     `data` is the folder given with `--data`, absolute, or None for the data that the project ships; the content of all
     files below it counts as input of every stage.
     `progress(done, total)` moves the progress bar.
@@ -70,6 +78,8 @@ class Job:
     models: tuple[ModelReference, ...]
     inputs: Results
     one_model: ModelReference | None = None
+    one_unit: str | None = None
+    scratch: Path = field(default_factory=lambda: Path("scratch"))
     data: Path | None = None
     progress: Callable[[int, int], None] = field(default=lambda done, total: None)
 
@@ -79,6 +89,12 @@ class Job:
             raise RuntimeError("this stage runs once, not once a model: declare it with each_model=True")
         return self.one_model
 
+    @property
+    def unit(self) -> str:
+        if self.one_unit is None:
+            raise RuntimeError("this stage has no units: declare them with units=(...)")
+        return self.one_unit
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -86,6 +102,11 @@ class Stage:
 
     Args:
         each_model: run once for every model of the run, with a result each.
+        units: run once for each of these names (the runs of a sweep), with a result each; one tuple for all tiers, or
+            one for each. `reprise run --only PATTERN` runs some of them.
+        minutes: about how long one execution takes on one core, for all tiers or for each. Such a stage is *kept*: its
+            results are committed with the replication, and a run takes them from there unless it is told to compute
+            (`--fresh`, or `--no-kept` which goes on from what an interrupted run has stored).
         needs: names of earlier stages whose results the function reads.
         data: files below the project's root that the function reads; their content counts as input.
     """
@@ -95,6 +116,31 @@ class Stage:
     each_model: bool = False
     needs: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
+    units: tuple[str, ...] | Mapping[str, tuple[str, ...]] | None = None
+    minutes: float | Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.units is None:
+            return
+        if self.each_model:
+            raise ValueError(f"stage {self.name!r}: expected either units or each_model; name a stage for each")
+        for names in self.units.values() if isinstance(self.units, Mapping) else (self.units,):
+            for name in names:
+                if not UNIT.fullmatch(name) or names.count(name) > 1:
+                    raise ValueError(
+                        f"stage {self.name!r}: unit {name!r}: expected names of letters, digits, '-', '_' and '.', "
+                        "each once; they are names of files"
+                    )
+
+    def units_of(self, tier: str) -> tuple[str, ...]:
+        """The names of the units of a tier; none for a stage without units."""
+        if isinstance(self.units, Mapping):
+            return self.units.get(tier, ())
+        return self.units or ()
+
+    def minutes_of(self, tier: str) -> float | None:
+        """About how long one execution takes, or None for a stage that is computed by every run."""
+        return self.minutes.get(tier) if isinstance(self.minutes, Mapping) else self.minutes
 
 
 Measure = Callable[[Results], Measurement | None]

@@ -67,11 +67,19 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One way to run the paper: the models by name, folder or hub id, and what it takes."""
+    """One way to run the paper: the models by name, folder or hub id, and what it takes.
+
+    `trains` marks a tier that trains its networks itself and is run on no model.
+    """
 
     about: str
     models: tuple[str, ...] = ()
     minutes: float | None = None
+    trains: bool = False
+
+    def __post_init__(self) -> None:
+        if self.trains and self.models:
+            raise ValueError("expected either models or trains = true: a tier that trains its networks is given none")
 
 
 class Paper(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -26,6 +26,15 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of prompts and bo
 Out = Annotated[Path, typer.Option("--out", help="Folder for results and the report.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Recompute every stage.")]
+NoKept = Annotated[
+    bool,
+    typer.Option("--no-kept", help="Compute what is committed for being slow, going on where such a run was stopped."),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--only", metavar="PATTERN", help="Of a sweep, compute these units alone (repeatable; * and ?)."),
+]
+Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Processes for a stage's units or models, a thread each.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16.")]
 

@@ -127,7 +127,10 @@ def report(out: Out = workspace.DEFAULT_OUT) -> None:
 
 @app.command()
 def accept(papers: Slugs = None, every: All = False, tier: Tier = "tiny", out: Out = workspace.DEFAULT_OUT) -> None:
-    """Make the verdicts and figures of the last run the committed ones, and update the README tables."""
+    """Make verdicts, figures and kept results of the last run the committed ones, and update the README tables."""
+    from reprise import kept
+    from reprise.experiment import load_experiment
+
     root = workspace.find_root()
     check_tier(tier)
     for paper in choose(root, papers, every):
@@ -141,6 +144,8 @@ def accept(papers: Slugs = None, every: All = False, tier: Tier = "tiny", out: O
             shutil.copytree(source / "figures", target / "figures")
         claims.save(rows, target)
         typer.echo(f"{paper.slug}: {target}")
+        if changed := kept.accept(root, paper.slug, tier, load_experiment(workspace.folder_of(root, paper)), source):
+            typer.echo(f"{paper.slug}: {changed} kept results in {kept.folder_of(root, paper.slug, tier)}")
     for path, table in readme.claim_tables(root).items():
         tables.update(path, table)
 

@@ -16,8 +16,11 @@ from reprise.cli.options import (
     Device,
     Dtype,
     Fresh,
+    Jobs,
     Json,
     Models,
+    NoKept,
+    Only,
     Out,
     Seed,
     Slugs,
@@ -39,6 +42,9 @@ def run(
     data: Data = None,
     seed: Seed = 0,
     fresh: Fresh = False,
+    no_kept: NoKept = False,
+    only: Only = None,
+    jobs: Jobs = 1,
     out: Out = workspace.DEFAULT_OUT,
     device: Device = "cpu",
     dtype: Dtype = "float32",
@@ -48,7 +54,10 @@ def run(
     root = workspace.find_root()
     chosen = choose(root, papers, every)
     check_tier(tier)
-    rows = [row for paper in chosen for row in _run(root, paper, tier, model, data, seed, fresh, out, device, dtype)]
+    sweep = (no_kept, tuple(only or ()), jobs)
+    rows = [
+        row for paper in chosen for row in _run(root, paper, tier, model, data, seed, fresh, out, device, dtype, *sweep)
+    ]
     print_json(rows) if as_json else print_claims(rows)
 
 
@@ -159,6 +168,9 @@ def _run(
     out: Path,
     device: str,
     dtype: str,
+    no_kept: bool = False,
+    only: tuple[str, ...] = (),
+    jobs: int = 1,
 ) -> tuple[ClaimResult, ...]:
     from reprise import data_folders
     from reprise.experiment import load_experiment
@@ -178,6 +190,9 @@ def _run(
         device=device,
         dtype=dtype,
         fresh=fresh,
+        no_kept=no_kept,
+        only=only,
+        jobs=jobs,
     )
     request.references()
     experiment = load_experiment(workspace.folder_of(root, paper))

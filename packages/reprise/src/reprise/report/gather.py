@@ -166,4 +166,6 @@ def _stage(path: Path) -> StageRecord:
     stored = store.read(path)
     if stored is None:
         return StageRecord(path.parent.name, path.stem, None)
-    return StageRecord(path.parent.name, str(stored.result.facts.get("model", "")), stored.provenance)
+    return StageRecord(
+        path.parent.name, str(stored.result.facts.get("unit", stored.result.facts.get("model", ""))), stored.provenance
+    )

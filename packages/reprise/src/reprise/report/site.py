@@ -120,7 +120,7 @@ def commands(paper: Paper, run: Run) -> tuple[str, ...]:
     options = ["--tier", run.tier]
     if run.name != run.tier:
         options += [word for name in run.models for word in ("--model", name)]
-    elif not paper.tier(run.tier).models:
+    elif not (paper.tier(run.tier).models or paper.tier(run.tier).trains):
         options += ["--model", "NAME_OR_PATH_OR_ID"]
     first = run.provenances[0] if run.provenances else None
     if first is not None and first.seed:

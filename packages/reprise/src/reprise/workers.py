@@ -1,0 +1,114 @@
+"""Carrying out the turns of a stage, one after the other or in several processes.
+
+Processes are started afresh (no fork), load the experiment by themselves, and compute with one thread each, so that two
+of them on two cores do not fight; every result is stored by the process that computed it, as soon as it is complete. A
+turn that fails lets those that run already finish and be stored, and starts no other.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from reprise import store, turns, workspace
+from reprise.errors import UserError
+from reprise.experiment import load_experiment
+from reprise.models import ModelReference
+from reprise.store import Stored
+from reprise.turns import ByStage, Turn
+
+if TYPE_CHECKING:
+    from reprise.run import Progress, Request
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Errand:
+    """A turn to execute, with what it gets of earlier stages and the key of its result."""
+
+    turn: Turn
+    references: tuple[ModelReference, ...]
+    needed: ByStage
+    key: str
+
+
+def execute(request: Request, errands: Sequence[Errand], progress: Progress) -> dict[str, Stored]:
+    """Execute all turns, in `request.jobs` processes where that is more than one; returns results by name.
+
+    Raises:
+        UserError: what a stage raises, or a process that was killed.
+    """
+    if request.jobs > 1 and len(errands) > 1:
+        return _in_processes(request, errands, progress)
+    found = {}
+    for errand in errands:
+        progress.stage(errand.turn.label, "running")
+        found[errand.turn.name] = turns.execute(
+            request, errand.turn, errand.references, errand.needed, errand.key, progress.within
+        )
+        progress.stage(errand.turn.label, "done")
+    return found
+
+
+def _in_processes(request: Request, errands: Sequence[Errand], progress: Progress) -> dict[str, Stored]:
+    found = {}
+    stage = errands[0].turn.stage.name
+    progress.stage(f"{stage} [{len(errands)} in {request.jobs} processes]", "running")
+    with (
+        _one_thread_each(),
+        ProcessPoolExecutor(request.jobs, mp_context=multiprocessing.get_context("spawn")) as pool,
+    ):
+        waiting = {
+            pool.submit(_remote, request, stage, e.turn.reference, e.turn.unit, e.references, e.needed, e.key): e.turn
+            for e in errands
+        }
+        try:
+            for future in as_completed(waiting):
+                turn = waiting[future]
+                future.result()
+                stored = store.read(turn.path(request.folder()))
+                if stored is None:
+                    raise UserError(f"{turn.path(request.folder())}: damaged as soon as it was written; check the disk")
+                found[turn.name] = stored
+                progress.stage(turn.label, "done")
+                progress.within(len(found), len(errands))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return found
+
+
+def _remote(
+    request: Request,
+    stage: str,
+    reference: ModelReference | None,
+    unit: str | None,
+    references: tuple[ModelReference, ...],
+    needed: ByStage,
+    key: str,
+) -> None:
+    """Execute one turn in a process of its own: functions are found by their names, since they cannot be sent."""
+    experiment = load_experiment(workspace.folder_of(request.root, request.paper))
+    (found,) = (one for one in experiment.stages if one.name == stage)
+    turns.execute(request, Turn(found, reference, unit), references, needed, key)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Numeric libraries read the number of threads when they are loaded, which a new process does."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
