@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from training import Muon, Run, checkpoint, every, log_json_lines, restore, trapezoid
+from training import FunctionTask, Muon, Part, Run, checkpoint, every, log_json_lines, restore, trapezoid
 from training import train as fit
 from zoo import cards, words
 from zoo.gpt2_recipes import Gpt2Recipe
@@ -78,23 +78,23 @@ def train_in(
         the seconds that the training took, those before it was killed included.
     """
     out.mkdir(parents=True, exist_ok=True)
-    run = Run(model, optimizers(model, recipe))
+    task = FunctionTask(batches, loss)
+    schedule = trapezoid(
+        warmup=recipe.warmup_steps, steps=recipe.steps, decay_from=recipe.decay_from, floor=recipe.floor
+    )
+    parts = {"model": Part(model, optimizers(model, recipe), schedule)}
+    run = Run.of(task, parts)
     if (out / STATE).exists():
         restore(run, out / STATE)
     clock, before = time.monotonic(), _seconds_so_far(out / cards.LOG, run.step)
     log = log_json_lines(out / cards.LOG, lambda run: {"seconds": before + time.monotonic() - clock, **metrics(model)})
     fit(
-        model,
-        run.optimizers,
-        batches,
-        loss,
+        task,
+        parts,
         steps=recipe.steps,
-        schedule=trapezoid(
-            warmup=recipe.warmup_steps, steps=recipe.steps, decay_from=recipe.decay_from, floor=recipe.floor
-        ),
         max_gradient_norm=recipe.max_gradient_norm,
         callbacks=(
-            lambda run: log(run) if run.step % recipe.log_every == 0 or run.step == recipe.steps else None,
+            every(recipe.log_every, log, last=True),
             every(checkpoint_every, checkpoint(out / STATE)),
             lambda run: progress(run.step, recipe.steps, run.loss),
         ),

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
-from training import Muon, Run, at_steps, checkpoint, every, log_json_lines, restore, trapezoid
+from training import FunctionTask, Muon, Part, Run, at_steps, checkpoint, every, log_json_lines, restore, trapezoid
 from training import train as fit
 from zoo import cards, packing
 from zoo.batches import batch_at
@@ -78,11 +78,6 @@ def pretrain(
     out.mkdir(parents=True, exist_ok=True)
     corpus = corpus or build(recipe.config.d_vocab)
     model = AttentionOnly(recipe.config, recipe.seed).to(device)
-    run = Run(model, optimizers(model, recipe))
-    resumable, kept = out / "training.pt", out / "kept"
-    if resumable.exists():
-        restore(run, resumable)
-    clock, before = time.monotonic(), _seconds_so_far(out / cards.LOG, run.step)
     train_tokens = corpus.train
 
     def batches(step: int) -> Tensor:
@@ -95,6 +90,16 @@ def pretrain(
             seed=recipe.seed,
         )
         return batch.to(device)
+
+    task = FunctionTask(batches, loss)
+    schedule = trapezoid(
+        warmup=recipe.warmup_steps, steps=recipe.steps, decay_from=recipe.decay_from, floor=recipe.floor
+    )
+    parts = {"model": Part(model, optimizers(model, recipe), schedule)}
+    run, resumable, kept = Run.of(task, parts), out / "training.pt", out / "kept"
+    if resumable.exists():
+        restore(run, resumable)
+    clock, before = time.monotonic(), _seconds_so_far(out / cards.LOG, run.step)
 
     def measure(run: Run) -> Mapping[str, object]:
         return {
@@ -110,14 +115,9 @@ def pretrain(
 
     steps_kept = recipe.checkpoint_steps()
     fit(
-        model,
-        run.optimizers,
-        batches,
-        loss,
+        task,
+        parts,
         steps=recipe.steps,
-        schedule=trapezoid(
-            warmup=recipe.warmup_steps, steps=recipe.steps, decay_from=recipe.decay_from, floor=recipe.floor
-        ),
         max_gradient_norm=recipe.max_gradient_norm,
         callbacks=(
             at_steps(steps_kept, keep),
