@@ -5,6 +5,7 @@
 2. repeated: the final model on repeated random tokens: all head scores, the loss per position, one attention pattern.
 3. ablation: the cost of losing each head, and of losing all induction heads or as many others of their layers.
 4. ablation_dynamics: the same costs along training.
+5. one_prompt: the patterns of the heads with the highest scores on one sequence, to be looked at.
 
 The measurements that judge the claims are in `claims.py`; they read stored results alone.
 """
@@ -32,6 +33,7 @@ from zoo import catalogue
 __all__ = ["CLAIMS", "STAGES"]
 
 BATCH = 16  # larger ones leave the cache of a small CPU
+MOST_PATTERNS = 48  # heads of one model whose patterns are kept
 INDUCTION_THRESHOLD = 0.2  # share of attention; chance on repeated random tokens is below 0.02
 Array = NDArray[np.float32]
 
@@ -141,6 +143,25 @@ def ablation_dynamics(job: Job) -> Result:
     return Result(arrays, {**shape_of(model), "induction_heads": [list(head) for head in heads]})
 
 
+def one_prompt(job: Job) -> Result:
+    """Patterns of the heads with the highest prefix-matching scores on a segment of random tokens and its repetition.
+
+    The sequence is the first of those on which no head is chosen, up to the end of its second segment.
+    """
+    model, trials = load(job), TRIALS[job.tier]
+    four_times = prompts.for_prefix_matching(model, job.model.location, trials.sequences, job.seed)
+    _, measured = halves(len(four_times))
+    twice = four_times[measured][:1, : 2 * prompts.SEGMENT + (model.bos is not None)]
+    patterns = array(circuits.attention_patterns(model.bridge, twice)[:, 0])
+    scores = job.inputs.of("repeated")[job.model.name]["prefix_matching"].mean(axis=0)
+    kept = np.sort(np.argsort(scores, axis=None)[::-1][:MOST_PATTERNS])
+    heads = np.stack(np.unravel_index(kept, scores.shape), axis=1)
+    return Result(
+        {"patterns": patterns[heads[:, 0], heads[:, 1]], "heads": heads},
+        {**shape_of(model), "tokens": prompts.words(model, twice[0])},
+    )
+
+
 def load(job: Job) -> Model:
     return interventions.load(job.model.location, device=job.device, dtype=getattr(torch, job.dtype))
 
@@ -231,4 +252,5 @@ STAGES = (
     Stage("repeated", repeated, each_model=True, data=DATA),
     Stage("ablation", ablation, each_model=True, needs=("repeated",), data=DATA),
     Stage("ablation_dynamics", ablation_dynamics, each_model=True, needs=("ablation",), data=DATA),
+    Stage("one_prompt", one_prompt, each_model=True, needs=("repeated",), data=DATA),
 )

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from replications.induction_heads.claims import Array, window
+from replications.induction_heads.head_map import head_map
 
 from reprise import Result, Results
 from reprise.experiment import Draw
@@ -240,6 +241,7 @@ FIGURES: dict[str, Draw] = {
     "phase_change": phase_change,
     "heads_over_training": heads_over_training,
     "attention_pattern": attention_pattern,
+    "head_map": head_map,
     "loss_per_position": loss_per_position,
     "ablation_per_head": ablation_per_head,
     "ablation_of_induction": ablation_of_induction,

@@ -85,6 +85,13 @@ def _random(model: Model, location: str, n: int, length: int, *, copies: int, se
     )
 
 
+def words(model: Model, tokens: Int[Tensor, " pos"]) -> list[str]:
+    """The text of every token; its number where the model has no tokenizer."""
+    if model.tokenizer is None:
+        return [str(token) for token in tokens.tolist()]
+    return [model.tokenizer.decode([token]) for token in tokens.tolist()]
+
+
 def rare_tokens(model: Model, location: str) -> tuple[int, ...]:
     """Tokens that make up less than `RAREST` of the held-out text, which the paper's random sequences leave out too.
 

@@ -25,6 +25,7 @@ from reprise.plotting import house_style
 from reprise.readme import claim_tables
 from reprise.tables import insert
 from zoo import packing
+from zoo.cards import file_sha256
 from zoo.held_out import tokenizer_file
 from zoo.model import AttentionOnly, AttentionOnlyConfig
 
@@ -156,7 +157,8 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> ModelReference:
     (folder / "config.json").write_bytes(msgspec.json.encode(config))
     (folder / "tokenizer.json").write_bytes(tokenizer_file().read_bytes())
     card = json.loads((zoo.folder(TWO) / "card.json").read_text())
-    (folder / "card.json").write_text(json.dumps({**card, "sha256": {}}))
+    hashes = {path.name: file_sha256(path) for path in folder.iterdir()}
+    (folder / "card.json").write_text(json.dumps({**card, "sha256": hashes}))
     return ModelReference("toy", "folder", str(folder), "0" * 64)
 
 

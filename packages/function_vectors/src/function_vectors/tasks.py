@@ -130,6 +130,8 @@ def _items(path: Path, text: str) -> Iterator[tuple[int, object]]:
         listed = decoder.decode(text)
     except json.JSONDecodeError as error:
         raise TaskError(f"{path}:{error.lineno}: not JSON ({error.msg}); mend the file") from error
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, [[[[...
+        raise TaskError(f"{path}: expected a JSON list of pairs ({error}); mend the file") from error
     if not isinstance(listed, list):
         raise TaskError(f"{path}:1: expected a list of pairs, found {_kind(listed)}; write [{{...}}, {{...}}]")
     # The whole is valid JSON, so before every entry there are only blanks and a comma.
@@ -166,6 +168,8 @@ def _word(where: str, key: str, word: object) -> str:
         raise TaskError(f"{where}: {key} is empty ({word!r}); write a word or remove the pair")
     if word != word.strip():
         raise TaskError(f"{where}: {key} {word!r} has blanks around it; remove them, templates add their own")
+    if not word.isascii() and any("\ud800" <= character <= "\udfff" for character in word):
+        raise TaskError(f"{where}: {key} {word!r} has half of a surrogate pair, which is no text; write the character")
     return word
 
 

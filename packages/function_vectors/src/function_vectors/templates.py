@@ -50,6 +50,8 @@ def load_templates(path: Path) -> tuple[Template, ...]:
         raise TaskError(f"{path}: no such file; expected a JSON list of templates") from None
     except json.JSONDecodeError as error:
         raise TaskError(f"{path}:{error.lineno}: not JSON ({error.msg}); mend the file") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise TaskError(f"{path}: cannot be read ({error}); expected a JSON list of templates in UTF-8") from error
     if not isinstance(listed, list) or not listed:
         raise TaskError(f"{path}: expected a list of at least one template; write [{{...}}, {{...}}]")
     templates = tuple(_template(f"{path}: template {number}", item) for number, item in enumerate(listed, start=1))

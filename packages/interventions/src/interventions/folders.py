@@ -28,7 +28,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ModelError(f"{path}: no such file; expected a model folder with config.json and *.safetensors") from error
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ModelError(f"{path}: cannot be read as JSON ({error}); restore the file") from error
     if not isinstance(config, dict):
         raise ModelError(f"{path}: expected a JSON object, got a {type(config).__name__}; restore the file")
@@ -46,7 +46,7 @@ def check_hashes(folder: Path) -> None:
         return
     try:
         expected = dict(json.loads(card.read_text(encoding="utf-8"))["sha256"])
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise ModelError(f"{card}: not a model card with the key sha256 ({error}); restore the file") from error
     for name, sha256 in expected.items():
         path = folder / name
@@ -58,6 +58,20 @@ def check_hashes(folder: Path) -> None:
             raise ModelError(
                 f"{path}: SHA-256 is {found[:12]}..., card.json says {sha256[:12]}...; the file was changed: restore "
                 "it or train the model again"
+            )
+
+
+def check_code(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse a config that has transformers fetch a kernel, which is code, from a hub.
+
+    Raises:
+        ModelError: naming it.
+    """
+    for key in ("attn_implementation", "_attn_implementation"):
+        if "/" in str(config.get(key)):
+            raise ModelError(
+                f"{folder / 'config.json'}: {key} is {str(config[key])[:60]!r}, code from elsewhere, which is never "
+                "run; remove the key"
             )
 
 

@@ -97,16 +97,19 @@ class Model:
 def load(path_or_id: str | Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Model:
     """Load a model folder (this project's own, hashes checked, or Hugging Face's), or a hub model by its id.
 
-    For an id, `owner/model@revision` chooses a revision.
+    For an id, `owner/model@revision` chooses a revision. Weights are read from safetensors alone, and code that comes
+    with a model is never run: where a model needs its own, load it with transformers and `trust_remote_code=True`, and
+    make a `Model` of it.
 
     Raises:
         ModelError: one line, for a folder without config or weights, a file whose hash is not the card's, weights that
-            do not fit the config, or an id that cannot be fetched.
+            do not fit the config, code that would have to be run, or an id that cannot be fetched.
     """
     folder = Path(path_or_id).expanduser()
     if not folder.is_dir():
         return _load_hugging_face(str(path_or_id), str(path_or_id), device, dtype)
     config = folders.read_config(folder)
+    folders.check_code(folder, config)
     folders.check_weights(folder)
     folders.check_hashes(folder)
     if config.get("model_type") == folders.ATTENTION_ONLY:
@@ -158,12 +161,19 @@ def _load_attention_only(folder: Path, config: dict[str, Any], device: str, dtyp
     names = ("n_layers", "d_model", "n_heads", "d_head", "d_vocab", "n_ctx")
     try:
         n_layers, d_model, n_heads, d_head, d_vocab, n_ctx = (int(config[name]) for name in names)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelError(f"{folder / 'config.json'}: expected the integers {', '.join(names)} ({error!r})") from error
     try:
-        state = load_file(folder / "model.safetensors", device=device)
-    except (SafetensorError, OSError) as error:
+        state = {name: tensor.to(dtype) for name, tensor in load_file(folder / "model.safetensors", device).items()}
+    except (SafetensorError, OSError, LookupError, ValueError, RuntimeError, TypeError, AttributeError) as error:
         raise ModelError(f"{folder / 'model.safetensors'}: cannot be read ({error}); restore the file") from error
+    # Before a network is made of it, which for a damaged number might never end.
+    if not 0 <= n_layers <= len(state) or not all(
+        0 < size < 2**31 for size in (d_model, n_heads, d_head, d_vocab, n_ctx)
+    ):
+        raise ModelError(
+            f"{folder / 'config.json'}: its sizes do not fit the {len(state)} tensors of model.safetensors"
+        )
     shape = AttentionOnlyConfig(
         num_hidden_layers=n_layers,
         hidden_size=d_model,
@@ -175,11 +185,14 @@ def _load_attention_only(folder: Path, config: dict[str, Any], device: str, dtyp
     with torch.device("meta"):
         network = AttentionOnlyNetwork._from_config(shape)
     try:
-        network.load_state_dict(from_bridge({name: tensor.to(dtype) for name, tensor in state.items()}), assign=True)
+        network.load_state_dict(from_bridge(state), assign=True)
     except RuntimeError as error:
         raise ModelError(f"{folder.name}: weights do not fit ({' '.join(str(error).split())[:200]})") from error
     tokenizer_file = folder / "tokenizer.json"
-    tokenizer = _BytePairs(FastTokenizer.from_file(str(tokenizer_file))) if tokenizer_file.exists() else None
+    try:
+        tokenizer = _BytePairs(FastTokenizer.from_file(str(tokenizer_file))) if tokenizer_file.exists() else None
+    except Exception as error:  # the library raises nothing more special
+        raise ModelError(f"{tokenizer_file}: cannot be read ({_shortened(error)}); restore the file") from error
     return Model(folder.name, network.eval(), tokenizer, bos=0)
 
 
@@ -194,20 +207,49 @@ def _load_hugging_face(name: str, path_or_id: str, device: str, dtype: torch.dty
         "local_files_only": local or not _hub_answers(),
     }
     try:
-        network = AutoModelForCausalLM.from_pretrained(identifier, dtype=dtype, use_safetensors=True, **options)
-    except (OSError, ValueError, KeyError) as error:
+        network, loaded = AutoModelForCausalLM.from_pretrained(
+            identifier, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+        )
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever the library stumbles over in a config or in weights that do not fit it
+        _refuse_code(path_or_id, error)
+        if local:
+            raise ModelError(
+                f"{path_or_id}: cannot be loaded ({_shortened(error)}); restore its config.json and *.safetensors"
+            ) from error
         raise ModelError(
             f"{path_or_id}: expected a model folder, or the id of a hub model that is cached or can be fetched "
-            f"({' '.join(str(error).split())[:160]})"
+            f"({_shortened(error)})"
         ) from error
+    if missing := sorted(loaded["missing_keys"]):  # which the library has filled with random numbers
+        raise ModelError(
+            f"{path_or_id}: {len(missing)} weights of its config are not in its files, such as {missing[0]}; restore "
+            "the files"
+        )
     network = network.to(device).eval()
     try:
         tokenizer = AutoTokenizer.from_pretrained(identifier, **options)
-    except (OSError, ValueError, KeyError, TypeError):  # TypeError: a vocabulary file that is not there
+    except Exception as error:  # a folder may have no tokenizer, or half of one
+        _refuse_code(path_or_id, error)
         tokenizer = None
     if not tokenizer or not tokenizer.vocab_size:  # a folder without tokenizer files gives an empty one
         return Model(name, network, None, network.config.bos_token_id)
     return Model(name, network, _Words(tokenizer), tokenizer.bos_token_id)
+
+
+def _refuse_code(path_or_id: str, error: Exception) -> None:
+    """Raise ModelError if this is how transformers says that it would have to run code that comes with the model."""
+    if "trust_remote_code" in str(error):
+        raise ModelError(
+            f"{path_or_id}: needs code of its own (auto_map in its config), which is never run here; read that code, "
+            "load the network with transformers and trust_remote_code=True, and make interventions.Model(name, "
+            "network, tokenizer, bos) of it"
+        ) from error
+
+
+def _shortened(error: Exception) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 def _hub_answers(timeout: float = 5.0) -> bool:

@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
+from reprise import paper as papers
 from reprise import store, workspace
 from reprise.errors import UserError
 
@@ -63,11 +64,11 @@ def main(arguments: Sequence[str], root: Path) -> int:
 def _owner(path: Path, *keys: str) -> str:
     try:
         value: object = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: {error}; correct the file") from error
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
-    if not isinstance(value, str) or not value.startswith("@"):
+    if not isinstance(value, str) or not papers.OWNER.fullmatch(value):
         name = ".".join(keys)
         raise UserError(f"{path}: {name} is {value!r}, expected a team handle such as '@reprise/circuits'; set it")
     return value

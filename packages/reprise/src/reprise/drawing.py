@@ -7,6 +7,7 @@ lists what was drawn, with title and caption. Files that the list before named a
 from __future__ import annotations
 
 import inspect
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,7 @@ from typing import Annotated
 import msgspec
 
 from reprise import store
+from reprise.errors import UserError
 from reprise.experiment import Draw, Results
 from reprise.pages import Page
 from reprise.plotting import FORMATS, house_style, save_figure
@@ -64,6 +66,35 @@ def drawn(folder: Path) -> tuple[FigureFile, ...]:
     """The figures that lie in a folder; none where nothing was drawn."""
     path = folder / CAPTIONS
     return msgspec.json.decode(path.read_bytes(), type=tuple[FigureFile, ...]) if path.exists() else ()
+
+
+def accept(source: Path, target: Path) -> None:
+    """Make the figures in one folder those of another, all of them or, after an error, none.
+
+    Raises:
+        UserError: the other folder cannot be written.
+    """
+    new, old = target.with_name(".figures.new"), target.with_name(".figures.old")
+    if old.exists() and not target.exists():  # what an accept that was killed has put away
+        old.rename(target)
+    for left in (new, old):
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        new.mkdir(parents=True)
+        if source.is_dir():
+            shutil.copytree(source, new, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*.partial"))
+        if target.exists():
+            target.rename(old)
+        if any(new.iterdir()):
+            new.rename(target)
+    except OSError as error:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        reason = error.args[0][0][-1] if isinstance(error, shutil.Error) else error.strerror
+        raise UserError(f"{target}: cannot be written ({reason}); free some space or check permissions") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _tidy(folder: Path, now: Iterable[FigureFile]) -> None:

@@ -64,7 +64,7 @@ class Job:
     that model alone in a stage that runs once a model.
     `unit` is the part of a sweep to run, for stages that have units. `scratch` is a folder for what lets a killed
     execution go on (a checkpoint); it exists once something is written there, belongs to this execution alone, and goes
-    when the result is stored.
+    when the result is stored. Write it whole (`reprise.store.atomic`): a kill may come while it is written.
     `data` is the folder given with `--data`, absolute, or None for the data that the project ships; the content of all
     files below it counts as input of every stage.
     `progress(done, total)` moves the progress bar.

@@ -29,15 +29,26 @@ def take(request: Request, turn: Turn) -> Stored | None:
 
     A damaged file counts as none, and is then computed again.
     """
-    ours = not (request.fresh or request.no_kept or request.model_names or request.data or request.seed)
-    if not ours or turn.stage.minutes_of(request.tier) is None:
-        return None
-    path = turn.path(folder_of(request.root, request.paper.slug, request.tier))
-    stored = store.read(path)
-    if stored is not None:
+    path = _path(request, turn)
+    stored = None if path is None else store.read(path)
+    if path is not None and stored is not None:
         with store.atomic(turn.path(request.folder())) as temporary:
             shutil.copyfile(path, temporary)
     return stored
+
+
+def damaged(request: Request, turn: Turn) -> list[Path]:
+    """The files that would have given the result of a turn, were they whole: the run's own, and the kept one."""
+    files = (turn.path(request.folder()), _path(request, turn))
+    return [path for path in files if path is not None and path.exists() and store.read(path) is None]
+
+
+def _path(request: Request, turn: Turn) -> Path | None:
+    """Where the kept result lies that a run may take; None where it may take none."""
+    ours = not (request.fresh or request.no_kept or request.model_names or request.data or request.seed)
+    if not ours or turn.stage.minutes_of(request.tier) is None:
+        return None
+    return turn.path(folder_of(request.root, request.paper.slug, request.tier))
 
 
 def state(stored: Stored, key: str, minutes: float | None) -> str:

@@ -13,10 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, cast, runtime_checkable
 
+import msgspec
+
 from reprise.errors import UserError
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?|gpt2(-medium|-large|-xl)?")
 HASHED_SUFFIXES = (".safetensors", ".json")
+
+
+class _Hashes(msgspec.Struct):
+    sha256: dict[str, str] = {}
 
 
 @runtime_checkable
@@ -90,8 +96,8 @@ def resolve(name: str) -> ModelReference:
             except FileNotFoundError as error:
                 raise UserError(f"model {name!r}: {error}; train it with `reprise train {name}`") from error
             return ModelReference(name, "shipped", str(folder), folder_fingerprint(folder))
-    path = Path(name).expanduser()
-    if name and path.is_dir():
+    path = _folder(name)
+    if path is not None:
         return ModelReference(path.resolve().name, "folder", str(path.resolve()), folder_fingerprint(path))
     if HUB_ID.fullmatch(name):
         return ModelReference(name, "hub", name, f"hub:{name}")
@@ -101,21 +107,46 @@ def resolve(name: str) -> ModelReference:
     )
 
 
+def _folder(name: str) -> Path | None:
+    """The folder that is meant, if there is one."""
+    try:
+        path = Path(name).expanduser()
+        return path if name and path.is_dir() else None
+    except (OSError, RuntimeError, ValueError):  # longer than a name may be, the home of nobody, a null character
+        return None
+
+
 def folder_fingerprint(folder: Path) -> str:
     """SHA-256 over the weights and JSON files of a model folder.
 
     Raises:
-        UserError: for a folder without a config.json or without safetensors.
+        UserError: for a folder without a config.json or without safetensors, or with a card.json that states another
+            hash of one of the files.
     """
     if not (folder / "config.json").exists():
         raise UserError(f"{folder}: no config.json; expected a model folder with config.json and *.safetensors")
     files = sorted(path for path in folder.iterdir() if path.suffix in HASHED_SUFFIXES and path.is_file())
     if not any(path.suffix == ".safetensors" for path in files):
         raise UserError(f"{folder}: no *.safetensors; weights are loaded from safetensors alone")
+    stated = _stated(folder / "card.json")
     digest = hashlib.sha256()
     for path in files:
-        digest.update(path.name.encode() + b"\0" + file_sha256(path).encode())
+        found = file_sha256(path)
+        if stated.get(path.name, found) != found:
+            raise UserError(
+                f"{path}: SHA-256 is {found[:12]}..., card.json says {stated[path.name][:12]}...; the file was damaged "
+                "or changed: restore it or train the model again"
+            )
+        digest.update(path.name.encode() + b"\0" + found.encode())
     return digest.hexdigest()
+
+
+def _stated(card: Path) -> dict[str, str]:
+    """The hashes that the card of a model states by the names of its files; none without a card of that form."""
+    try:
+        return msgspec.json.decode(card.read_bytes(), type=_Hashes).sha256
+    except (OSError, msgspec.MsgspecError, RecursionError):
+        return {}
 
 
 def file_sha256(path: Path) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -19,7 +19,10 @@ from reprise.errors import UserError
 TIERS = ("tiny", "paper")
 Provenance = Literal["read", "second-hand", "memory"]
 SLUG = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+OWNER = re.compile(r"@[\w.-]+(/[\w.-]+)?", re.ASCII)
 CLAIM_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+LINK = re.compile(r"https?://[^\s/]+\S*")
+LONGEST_LABEL = 50  # of GitHub
 
 
 class Accept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,21 +85,40 @@ class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             raise ValueError("expected either models or trains = true: a tier that trains its networks is given none")
 
 
+class Channel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where a paper is talked about: the label of its issues and pull requests, and a link to its discussion."""
+
+    label: str = ""
+    discussion: str = ""
+
+    def __post_init__(self) -> None:
+        if not (self.label or self.discussion):
+            raise ValueError("expected a label, a discussion or both; without either leave the channel out")
+        if len(self.label) > LONGEST_LABEL or not self.label.isprintable():
+            raise ValueError(f"label {self.label!r}: expected at most {LONGEST_LABEL} printable characters")
+        if self.discussion and not (LINK.fullmatch(self.discussion) and self.discussion.isprintable()):
+            raise ValueError(f"discussion {self.discussion!r}: expected an http or https address")
+
+    def __str__(self) -> str:
+        return ", ".join(filter(None, (f"label {self.label!r}" if self.label else "", self.discussion)))
+
+
 class Paper(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A paper.toml. `slug` is the name of its folder."""
 
     title: str
     authors: tuple[str, ...]
-    year: int
+    year: Annotated[int, msgspec.Meta(ge=1, le=9999)]
     link: str
     owner: str
     about: str
     tiers: dict[Literal["tiny", "paper"], Tier]
     claims: tuple[Claim, ...]
+    channel: Channel | None = None
     slug: str = ""
 
     def __post_init__(self) -> None:
-        if not self.owner.startswith("@"):
+        if not OWNER.fullmatch(self.owner):
             raise ValueError(f"owner {self.owner!r}: expected a handle such as '@reprise/circuits'")
         if not self.link.startswith(("https://", "http://")):
             raise ValueError(f"link {self.link!r}: expected an http or https address")
@@ -130,13 +152,24 @@ def load(path: Path) -> Paper:
     if not SLUG.fullmatch(path.parent.name):
         raise UserError(f"{path.parent}: folder names are lower-case words joined by underscores; rename it")
     try:
-        paper = msgspec.toml.decode(path.read_bytes(), type=Paper)
+        content = path.read_bytes()
     except FileNotFoundError as error:
         raise UserError(
             f"{path}: no such file; every replication has a paper.toml (`reprise new` writes one)"
         ) from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {' '.join(str(error).split())}; see CONTRIBUTING.md for the format") from error
-    return msgspec.structs.replace(paper, slug=path.parent.name)
+    return decode(content, path.parent.name, str(path))
+
+
+def decode(content: bytes, slug: str, where: str) -> Paper:
+    """The paper that the content of a paper.toml describes.
+
+    Raises:
+        UserError: one line naming the file as `where`, the key and what was expected there.
+    """
+    try:
+        paper = msgspec.toml.decode(content, type=Paper)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # a number of 5,000 digits, [[[[...
+        raise UserError(f"{where}: {' '.join(str(error).split())}; see CONTRIBUTING.md for the format") from error
+    return msgspec.structs.replace(paper, slug=slug)

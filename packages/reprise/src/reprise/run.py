@@ -105,7 +105,8 @@ def run(request: Request, experiment: Experiment, progress: Progress | None = No
     references = request.references()
     folder = request.folder()
     prepare(folder)
-    with FileLock(folder / ".lock"):
+    with lock(folder):
+        _remove_partial(folder)
         by_stage: dict[str, dict[str, Stored]] = {}
         for stage in experiment.stages:
             by_stage[stage.name] = _stage(request, stage, references, by_stage, progress)
@@ -135,6 +136,8 @@ def _stage(
             progress.stage(turn.label, kept.state(taken, key, stage.minutes_of(request.tier)))
             found[turn.name] = taken
         elif turns.chosen(turn, request.only):
+            for path in () if request.fresh else kept.damaged(request, turn):
+                progress.stage(turn.label, f"{path} is damaged; computed again")
             missing.append(Errand(turn, references, needed, key))
     found |= workers.execute(request, missing, progress)
     return {turn.name: found[turn.name] for turn in all_turns if turn.name in found}
@@ -159,6 +162,17 @@ def _tidy(folder: Path, stage: Stage, references: tuple[ModelReference, ...], ti
     for path in (folder / stage.name).glob("*"):
         if path not in known and path.is_file():
             path.unlink()
+
+
+def lock(folder: Path) -> FileLock:
+    """The lock on a folder of results, for a `with` statement; who has it may take it again."""
+    return FileLock(folder / ".lock", is_singleton=True)
+
+
+def _remove_partial(folder: Path) -> None:
+    """Remove what runs left that were killed while they wrote claims.json."""
+    for path in folder.glob(".*.partial"):
+        path.unlink()
 
 
 def stored_results(request: Request, experiment: Experiment) -> Results:

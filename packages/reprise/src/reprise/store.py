@@ -109,11 +109,13 @@ def read(path: Path) -> Stored | None:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        result = Result(arrays, msgspec.json.decode(metadata["facts"]))
+        result = Result(arrays, msgspec.json.decode(metadata["facts"], type=dict[str, Any]))
         provenance = msgspec.json.decode(metadata["provenance"], type=Provenance)
         stored = Stored(result, metadata["key"], metadata["sha256"], provenance)
         whole = stored.sha256 == result.sha256() and metadata["header_sha256"] == _header_sha256(metadata)
-    except (SafetensorError, OSError, KeyError, msgspec.MsgspecError, UnicodeDecodeError, TypeError):
+    except (SafetensorError, OSError, LookupError, ValueError, TypeError, AttributeError, RecursionError):
+        return None
+    except msgspec.MsgspecError:
         return None
     return stored if whole else None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -62,7 +63,9 @@ def _in_processes(request: Request, errands: Sequence[Errand], progress: Progres
     progress.stage(f"{stage} [{len(errands)} in {request.jobs} processes]", "running")
     with (
         _one_thread_each(),
-        ProcessPoolExecutor(request.jobs, mp_context=multiprocessing.get_context("spawn")) as pool,
+        ProcessPoolExecutor(
+            request.jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent
+        ) as pool,
     ):
         waiting = {
             pool.submit(_remote, request, stage, e.turn.reference, e.turn.unit, e.references, e.needed, e.key): e.turn
@@ -79,7 +82,7 @@ def _in_processes(request: Request, errands: Sequence[Errand], progress: Progres
                 progress.stage(turn.label, "done")
                 progress.within(len(found), len(errands))
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=True, cancel_futures=True)  # before the lock on the folder is released
             raise
     return found
 
@@ -97,6 +100,21 @@ def _remote(
     experiment = load_experiment(workspace.folder_of(request.root, request.paper))
     (found,) = (one for one in experiment.stages if one.name == stage)
     turns.execute(request, Turn(found, reference, unit), references, needed, key)
+
+
+def _end_with_parent() -> None:
+    """End this process when the run that started it is killed.
+
+    Else it would go on writing where the resumed run writes, and then wait for errands for ever.
+    """
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Int
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from zoo.catalogue import shared_folder
@@ -35,9 +35,12 @@ def bigram_counts() -> Int[Tensor, "d_vocab d_vocab"]:
     path = shared_folder() / FILE
     if not path.exists():
         raise CorpusError(f"{path}: no such file; restore it, or write it again with `python -m zoo.bigrams`")
-    with safe_open(path, framework="pt") as file:
-        places, counts = file.get_tensor("places").long(), file.get_tensor("counts").long()
-        d_vocab = int(file.metadata()["d_vocab"])
+    try:
+        with safe_open(path, framework="pt") as file:
+            places, counts = file.get_tensor("places").long(), file.get_tensor("counts").long()
+            d_vocab = int(file.metadata()["d_vocab"])
+    except SafetensorError as error:
+        raise CorpusError(f"{path}: damaged ({error}); restore it") from error
     table = torch.zeros(d_vocab**2, dtype=torch.int64)
     table[places] = counts
     return table.view(d_vocab, d_vocab)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+from functools import lru_cache
 from pathlib import Path
 from typing import overload
 
@@ -58,6 +59,17 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     def page(self) -> str:
         """The card as a page for people."""
         return as_markdown(self)
+
+
+class _Named(msgspec.Struct):
+    name: str
+
+
+class _Hashed(msgspec.Struct):
+    """What all kinds of cards have."""
+
+    recipe: _Named
+    sha256: dict[str, str]
 
 
 def file_sha256(path: Path) -> str:
@@ -128,12 +140,36 @@ def verify(
         path = folder / name
         if not path.exists():
             raise ModelFolderError(f"{path}: missing; restore it or run `reprise train {card.recipe.name}`")
-        if (found := file_sha256(path)) != expected:
-            raise ModelFolderError(
-                f"{path}: SHA-256 is {found[:12]}..., the card says {expected[:12]}...; the file was changed: restore "
-                f"it or run `reprise train {card.recipe.name}`"
-            )
+        _compare(path, file_sha256(path), expected, card.recipe.name)
     return card
+
+
+def check(folder: Path, name: str) -> None:
+    """See that one file of a folder is the one that its card states; read again only after it was written again.
+
+    Raises:
+        ModelFolderError: naming the file.
+    """
+    path = folder / name
+    try:
+        hashed = msgspec.json.decode((folder / CARD).read_bytes(), type=_Hashed)
+        expected, stat = hashed.sha256[name], path.stat()
+    except (OSError, KeyError, msgspec.MsgspecError) as error:
+        raise ModelFolderError(f"{path}: no hash of it in {CARD}, or no such file ({error}); restore them") from error
+    _compare(path, _sha256_of(path, stat.st_size, stat.st_mtime_ns), expected, hashed.recipe.name)
+
+
+def _compare(path: Path, found: str, expected: str, name: str) -> None:
+    if found != expected:
+        raise ModelFolderError(
+            f"{path}: SHA-256 is {found[:12]}..., the card says {expected[:12]}...; the file was changed: restore "
+            f"it or run `reprise train {name}`"
+        )
+
+
+@lru_cache(maxsize=64)
+def _sha256_of(path: Path, size: int, changed: int) -> str:
+    return file_sha256(path)
 
 
 def write(card: Card | InContextCard | StoriesCard | IoiCard, folder: Path) -> None:

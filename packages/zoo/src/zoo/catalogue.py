@@ -64,17 +64,30 @@ def folder(name: str) -> Path:
 
 
 def checkpoint_steps(folder: Path) -> tuple[int, ...]:
-    """The training steps whose weights a model folder holds, ascending; none where it holds the final ones alone."""
+    """The training steps whose weights a model folder holds, ascending; none where it holds the final ones alone.
+
+    Raises:
+        ModelFolderError: the file with the weights is not the one that the card states.
+    """
     from zoo import cards, packing
 
     path = folder / cards.CHECKPOINTS
-    return packing.packed_steps(path) if path.exists() else ()
+    if not path.exists():
+        return ()
+    cards.check(folder, cards.CHECKPOINTS)
+    return packing.packed_steps(path)
 
 
 def checkpoint(folder: Path, step: int) -> dict[str, Tensor]:
-    """The weights of a training step, for `interventions.set_weights`; raises KeyError for a step that is not there."""
+    """The weights of a training step, for `interventions.set_weights`.
+
+    Raises:
+        KeyError: for a step that is not there.
+        ModelFolderError: the file is not the one that the card states.
+    """
     from zoo import cards, packing
 
+    cards.check(folder, cards.CHECKPOINTS)
     return packing.unpack(folder / cards.CHECKPOINTS, step)
 
 

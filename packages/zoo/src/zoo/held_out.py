@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Int
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from zoo.catalogue import shared_folder
@@ -37,9 +37,12 @@ def held_out_tokens() -> Int[Tensor, " length"]:
     path = shared_folder() / FOLDER / TOKENS
     if not path.exists():
         raise CorpusError(f"{path}: no such file; restore it, or write it again with `python -m zoo.held_out`")
-    with safe_open(path, framework="pt") as file:
-        tokens: Tensor = file.get_tensor("tokens")
-        metadata = file.metadata() or {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            tokens: Tensor = file.get_tensor("tokens")
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise CorpusError(f"{path}: damaged ({error}); restore it") from error
     if _sha256(tokens) != metadata.get("sha256"):
         raise CorpusError(f"{path}: the tokens do not have the hash that the file states; restore it")
     return tokens.long()

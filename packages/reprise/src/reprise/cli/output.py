@@ -113,7 +113,7 @@ def progress_of(title: str) -> Iterator[Progress]:
             if state == "running":
                 bars.reset(task, total=None, description=escape(label))
             if state != "running" or not console.is_terminal:
-                console.print(f"{title}: {label}: {state}", markup=False, highlight=False)
+                console.print(f"{title}: {label}: {state}", markup=False, highlight=False, soft_wrap=True)
 
         yield Progress(stage=stage, within=lambda done, total: bars.update(task, completed=done, total=total))
 

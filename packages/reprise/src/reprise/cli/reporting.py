@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -39,13 +38,15 @@ def list_papers(as_json: Json = False) -> None:
             ]
         )
         return
+    from rich.markup import escape
+
     print_table(
         "",
         ("paper", "title", "owner", "tier", "claims", "supported", "refuted", "inconclusive", "not run"),
         (
             (
                 paper.slug,
-                f"{paper.title} ({paper.year})",
+                escape(f"{paper.title} ({paper.year})"),
                 paper.owner,
                 tier,
                 str(sum(counts.values())),
@@ -72,8 +73,10 @@ def show(
     if as_json:
         print_json({"paper": msgspec.structs.replace(one, claims=shown), "results": rows})
         return
+    channel = f"\nChannel: {one.channel}" if one.channel else ""
     typer.echo(
-        f"{one.title}\n{', '.join(one.authors)}, {one.year}. {one.link}\nOwner: {one.owner}\n\n{one.about.strip()}\n"
+        f"{one.title}\n{', '.join(one.authors)}, {one.year}. {one.link}\nOwner: {one.owner}{channel}\n\n"
+        f"{one.about.strip()}\n"
     )
     for claim in shown:
         accepted = ", ".join(f"{tier}: {accept}" for tier, accept in claim.accept.items())
@@ -128,7 +131,7 @@ def report(out: Out = workspace.DEFAULT_OUT) -> None:
 @app.command()
 def accept(papers: Slugs = None, every: All = False, tier: Tier = "tiny", out: Out = workspace.DEFAULT_OUT) -> None:
     """Make verdicts, figures and kept results of the last run the committed ones, and update the README tables."""
-    from reprise import kept
+    from reprise import drawing, kept
     from reprise.experiment import load_experiment
 
     root = workspace.find_root()
@@ -139,9 +142,7 @@ def accept(papers: Slugs = None, every: All = False, tier: Tier = "tiny", out: O
         if not rows:
             raise UserError(f"{source}: no claims.json; run `reprise run {paper.slug} --tier {tier}` first")
         target = claims.results_folder(root, paper, tier)
-        shutil.rmtree(target / "figures", ignore_errors=True)
-        if (source / "figures").is_dir():
-            shutil.copytree(source / "figures", target / "figures")
+        drawing.accept(source / "figures", target / "figures")
         claims.save(rows, target)
         typer.echo(f"{paper.slug}: {target}")
         if changed := kept.accept(root, paper.slug, tier, load_experiment(workspace.folder_of(root, paper)), source):

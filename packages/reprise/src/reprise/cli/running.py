@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -112,7 +114,10 @@ def train(
     catalogue = models.find(name)
     run.prepare(folder)
     columns = (TextColumn(f"{name} loss {{task.fields[loss]:.3f}}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+    with (
+        _alone(folder),
+        Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar,
+    ):
         task = bar.add_task(name, total=None, loss=float("nan"))
         written = catalogue.train(
             name,
@@ -157,6 +162,24 @@ def bench(
     )
 
 
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Inside, no other training writes into the folder.
+
+    Raises:
+        UserError: one does.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise UserError(
+            f"{folder}: another training writes there; wait for its end or choose another folder with --out"
+        ) from error
+
+
 def _run(
     root: Path,
     paper: Paper,
@@ -174,7 +197,7 @@ def _run(
 ) -> tuple[ClaimResult, ...]:
     from reprise import data_folders
     from reprise.experiment import load_experiment
-    from reprise.run import Request, run
+    from reprise.run import Request, lock, prepare, run
 
     paper.tier(tier)
     if dtype not in ("float32", "bfloat16", "float16"):
@@ -197,8 +220,10 @@ def _run(
     request.references()
     experiment = load_experiment(workspace.folder_of(root, paper))
     claims.check(paper, experiment.claims, tier)
-    with progress_of(paper.slug) as progress:
-        results = run(request, experiment, progress)
-    rows = claims.evaluate(paper, experiment.claims, results)
-    claims.save(rows, request.folder())
+    prepare(request.folder())
+    with lock(request.folder()):  # so that verdicts are those of the results beside them
+        with progress_of(paper.slug) as progress:
+            results = run(request, experiment, progress)
+        rows = claims.evaluate(paper, experiment.claims, results)
+        claims.save(rows, request.folder())
     return rows

@@ -90,6 +90,7 @@
     paint(map, head, colours());
     showCell();
     showToken();
+    document.dispatchEvent(new CustomEvent("head", { detail: head }));
   }
 
   function look(position) {
@@ -158,7 +159,8 @@
 
   document.querySelectorAll("[name=direction]").forEach((input) => input.addEventListener("change", showToken));
   document.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape") return;
+    if (event.key !== "Escape" || !locked) return;
+    event.preventDefault();
     locked = false;
     showToken();
   });

@@ -4,12 +4,15 @@
     report/papers/<paper>.html                         one page a paper
     report/papers/<paper>/<run>/<figure>.svg|png|html  its figures
 
-Everything is text and relative links; an interactive figure stands in a frame that may run its script and nothing else.
+Everything is text and relative links. A page runs our one script (script.js: sorting, filtering) and no other, by the
+hash in its policy; an interactive figure stands in a frame that may run its script and nothing else.
 Equal inputs give equal bytes, so no page says when it was built.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
 import shlex
 import shutil
@@ -53,8 +56,12 @@ def build(root: Path, papers: tuple[Paper, ...], out: Path) -> Path:
         with FileLock(out / ".report.lock"):
             _recover(target, new, old)
             _check_ours(target)
-            _write(gathered, new)
-            _swap(target, new, old)
+            try:
+                _write(gathered, new)
+                _swap(target, new, old)
+            except OSError:
+                shutil.rmtree(new, ignore_errors=True)
+                raise
     except OSError as error:
         raise UserError(f"{target}: cannot be written ({error.strerror}); choose another folder with --out") from error
     return target / "index.html"
@@ -146,6 +153,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    script = (HERE / "script.js").read_text(encoding="utf-8")
     values: dict[str, Any] = {
         "commands": commands,
         "generator": GENERATOR,
@@ -157,6 +165,8 @@ def _environment() -> Environment:
         "number": tables.number,
         "plot": plot,
         "plot_width": WIDTH,
+        "script": Markup(script),
+        "script_hash": f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
         "style": Markup((HERE / "style.css").read_text(encoding="utf-8")),
         "symbols": SYMBOLS,
         "verdicts": VERDICTS,
