@@ -15,16 +15,19 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from training.rl.blas import one_thread
+
 
 def forward(x: Float[ndarray, "row input"], weights: Sequence[ndarray], *, ends_in_tanh: bool = False) -> list[ndarray]:
     """The output of each layer; `weights` are W_1, b_1, W_2, b_2 and so on."""
     outputs, last = [], len(weights) - 2
-    for i in range(0, len(weights), 2):
-        x = x @ weights[i].T
-        x += weights[i + 1]
-        if i < last or ends_in_tanh:
-            np.tanh(x, out=x)
-        outputs.append(x)
+    with one_thread(len(x)):
+        for i in range(0, len(weights), 2):
+            x = x @ weights[i].T
+            x += weights[i + 1]
+            if i < last or ends_in_tanh:
+                np.tanh(x, out=x)
+            outputs.append(x)
     return outputs
 
 
@@ -40,9 +43,10 @@ def backward(
         outputs: of each layer, as `forward` returned them.
     """
     found: list[ndarray] = []
-    for i in range(len(outputs) - 1, -1, -1):
-        found += [gradient.sum(axis=0), gradient.T @ (outputs[i - 1] if i else x)]
-        if i:
-            gradient = gradient @ weights[2 * i]
-            gradient *= 1 - outputs[i - 1] * outputs[i - 1]
+    with one_thread(len(x)):
+        for i in range(len(outputs) - 1, -1, -1):
+            found += [gradient.sum(axis=0), gradient.T @ (outputs[i - 1] if i else x)]
+            if i:
+                gradient = gradient @ weights[2 * i]
+                gradient *= 1 - outputs[i - 1] * outputs[i - 1]
     return found[::-1]
