@@ -72,17 +72,23 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One way to run the paper: the models by name, folder or hub id, and what it takes.
 
-    `trains` marks a tier that trains its networks itself and is run on no model.
+    `trains` marks a tier that trains its networks itself and is run on no model. `cpus`, `gpus` and `memory_gib` are
+    what one task takes of a cluster (`--executor ray`); several tasks may share a GPU (`gpus = 0.5`).
     """
 
     about: str
     models: tuple[str, ...] = ()
     minutes: float | None = None
     trains: bool = False
+    cpus: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 1
+    gpus: Annotated[float, msgspec.Meta(gt=0, le=4096)] | None = None
+    memory_gib: Annotated[float, msgspec.Meta(gt=0, le=1_000_000)] | None = None
 
     def __post_init__(self) -> None:
         if self.trains and self.models:
             raise ValueError("expected either models or trains = true: a tier that trains its networks is given none")
+        if self.gpus is not None and self.gpus > 1 and self.gpus != int(self.gpus):
+            raise ValueError(f"gpus {self.gpus:g}: expected a whole number, or a part of one GPU below 1")
 
 
 class Channel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

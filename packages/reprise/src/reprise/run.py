@@ -20,7 +20,7 @@ from reprise.experiment import Experiment, Results, Stage
 from reprise.models import ModelReference
 from reprise.paper import Paper
 from reprise.store import Stored
-from reprise.workers import Errand
+from reprise.workers import Errand, Execute
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,14 @@ class Progress:
     within: Callable[[int, int], None] = lambda done, total: None
 
 
-def run(request: Request, experiment: Experiment, progress: Progress | None = None) -> Results:
+def run(
+    request: Request, experiment: Experiment, progress: Progress | None = None, execute: Execute = workers.execute
+) -> Results:
     """Run every stage whose stored result is missing, damaged or out of date; returns all results.
 
     Two runs into one folder take turns (a file lock), and the second finds the stages of the first. Units of a sweep
-    that `request.only` leaves out are not computed; their results are there if they are stored or kept.
+    that `request.only` leaves out are not computed; their results are there if they are stored or kept. `execute`
+    carries out the turns of a stage: here, in processes, or on a cluster (`reprise.on_ray`).
 
     Raises:
         UserError: a model cannot be found, data for an experiment that takes none, a pattern that names no unit, or
@@ -109,7 +112,7 @@ def run(request: Request, experiment: Experiment, progress: Progress | None = No
         _remove_partial(folder)
         by_stage: dict[str, dict[str, Stored]] = {}
         for stage in experiment.stages:
-            by_stage[stage.name] = _stage(request, stage, references, by_stage, progress)
+            by_stage[stage.name] = _stage(request, stage, references, by_stage, progress, execute)
             _tidy(folder, stage, references, request.tier)
     return turns.results_of(request.tier, request.seed, by_stage)
 
@@ -120,6 +123,7 @@ def _stage(
     references: tuple[ModelReference, ...],
     by_stage: dict[str, dict[str, Stored]],
     progress: Progress,
+    execute: Execute,
 ) -> dict[str, Stored]:
     """The results of a stage, by model or unit: what is stored, what is kept, and the rest computed."""
     found: dict[str, Stored] = {}
@@ -139,7 +143,7 @@ def _stage(
             for path in () if request.fresh else kept.damaged(request, turn):
                 progress.stage(turn.label, f"{path} is damaged; computed again")
             missing.append(Errand(turn, references, needed, key))
-    found |= workers.execute(request, missing, progress)
+    found |= execute(request, missing, progress)
     return {turn.name: found[turn.name] for turn in all_turns if turn.name in found}
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +37,9 @@ class Errand:
     references: tuple[ModelReference, ...]
     needed: ByStage
     key: str
+
+
+Execute = Callable[["Request", Sequence[Errand], "Progress"], dict[str, Stored]]
 
 
 def execute(request: Request, errands: Sequence[Errand], progress: Progress) -> dict[str, Stored]:

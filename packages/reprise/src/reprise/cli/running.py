@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reprise import claims, workspace
 from reprise.claims import ClaimResult
 from reprise.cli import app
+from reprise.cli.clusters import on_ray, ray_address
 from reprise.cli.options import (
     All,
     Data,
@@ -34,6 +36,11 @@ from reprise.cli.output import print_claims, print_json, progress_of
 from reprise.errors import UserError
 from reprise.paper import Paper
 
+if TYPE_CHECKING:
+    from reprise.experiment import Experiment
+    from reprise.run import Progress, Request
+    from reprise.workers import Execute
+
 
 @app.command()
 def run(
@@ -47,6 +54,9 @@ def run(
     no_kept: NoKept = False,
     only: Only = None,
     jobs: Jobs = 1,
+    executor: Annotated[
+        str, typer.Option("--executor", metavar="local|ray[://HOST:PORT]", help="Where stages are computed.")
+    ] = "local",
     out: Out = workspace.DEFAULT_OUT,
     device: Device = "cpu",
     dtype: Dtype = "float32",
@@ -56,10 +66,12 @@ def run(
     root = workspace.find_root()
     chosen = choose(root, papers, every)
     check_tier(tier)
+    address = ray_address(executor, jobs)
     sweep = (no_kept, tuple(only or ()), jobs)
-    rows = [
-        row for paper in chosen for row in _run(root, paper, tier, model, data, seed, fresh, out, device, dtype, *sweep)
+    asked = [
+        partial(_prepared, root, paper, tier, model, data, seed, fresh, out, device, dtype, *sweep) for paper in chosen
     ]
+    rows = [row for one in asked for row in _judged(*one())] if address is None else on_ray(address, asked, _judged)
     print_json(rows) if as_json else print_claims(rows)
 
 
@@ -80,7 +92,11 @@ def verify(
     root = workspace.find_root()
     chosen = choose(root, papers, every)
     check_tier(tier)
-    rows = [row for paper in chosen for row in _run(root, paper, tier, None, data, seed, fresh, out, device, dtype)]
+    rows = [
+        row
+        for paper in chosen
+        for row in _judged(*_prepared(root, paper, tier, None, data, seed, fresh, out, device, dtype))
+    ]
     before = [row for paper in chosen for row in claims.committed(root, paper, tier)]
     lost = claims.lost(rows, before)
     print_json(rows) if as_json else print_claims(rows)
@@ -180,7 +196,7 @@ def _alone(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _run(
+def _prepared(
     root: Path,
     paper: Paper,
     tier: str,
@@ -194,10 +210,11 @@ def _run(
     no_kept: bool = False,
     only: tuple[str, ...] = (),
     jobs: int = 1,
-) -> tuple[ClaimResult, ...]:
+) -> tuple[Request, Experiment]:
+    """What to run, checked as far as it can be before anything is computed."""
     from reprise import data_folders
     from reprise.experiment import load_experiment
-    from reprise.run import Request, lock, prepare, run
+    from reprise.run import Request
 
     paper.tier(tier)
     if dtype not in ("float32", "bfloat16", "float16"):
@@ -220,10 +237,23 @@ def _run(
     request.references()
     experiment = load_experiment(workspace.folder_of(root, paper))
     claims.check(paper, experiment.claims, tier)
+    return request, experiment
+
+
+def _judged(
+    request: Request,
+    experiment: Experiment,
+    execute: Execute | None = None,
+    progress_for: Callable[[str], AbstractContextManager[Progress]] = progress_of,
+) -> tuple[ClaimResult, ...]:
+    """Run a paper, here unless `execute` does otherwise, and judge its claims."""
+    from reprise import workers
+    from reprise.run import lock, prepare, run
+
     prepare(request.folder())
     with lock(request.folder()):  # so that verdicts are those of the results beside them
-        with progress_of(paper.slug) as progress:
-            results = run(request, experiment, progress)
-        rows = claims.evaluate(paper, experiment.claims, results)
+        with progress_for(request.paper.slug) as progress:
+            results = run(request, experiment, progress, execute or workers.execute)
+        rows = claims.evaluate(request.paper, experiment.claims, results)
         claims.save(rows, request.folder())
     return rows

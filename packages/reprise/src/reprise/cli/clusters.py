@@ -1,0 +1,76 @@
+"""`--executor ray`: several papers at once on one connection to Ray."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING
+
+from reprise.claims import ClaimResult
+from reprise.cli.output import progress_of
+from reprise.errors import UserError
+
+if TYPE_CHECKING:
+    from reprise.experiment import Experiment
+    from reprise.run import Progress, Request
+    from reprise.workers import Execute
+
+    Prepare = Callable[[], tuple[Request, Experiment]]
+    ProgressOf = Callable[[str], AbstractContextManager[Progress]]
+    Judge = Callable[[Request, Experiment, Execute, ProgressOf], tuple[ClaimResult, ...]]
+
+LOCAL = "local"
+RAY = "ray"
+
+
+def ray_address(executor: str, jobs: int) -> str | None:
+    """The address in `--executor`: "" for a cluster that Ray finds or starts here, None for no Ray at all.
+
+    Raises:
+        UserError: neither, or processes of this machine asked for beside it.
+    """
+    if executor == LOCAL:
+        return None
+    scheme, given, address = executor.partition("://")
+    if scheme != RAY or bool(given) != bool(address):
+        raise UserError(f"no executor {executor!r}; expected local, ray, or ray://HOST:PORT")
+    if jobs > 1:
+        raise UserError(
+            "--jobs counts processes of this machine and Ray has its own; give either --jobs or --executor ray"
+        )
+    return address
+
+
+def on_ray(address: str, papers: Sequence[Prepare], judge: Judge) -> list[ClaimResult]:
+    """Run and judge papers at the same time; rows in the order of the papers.
+
+    All are prepared before the first runs. A paper that fails does not stop the others: its error is raised when they
+    are done. An interruption stops all.
+    """
+    from reprise.on_ray import connected
+
+    with connected(address or None) as cluster:
+        prepared = [prepare() for prepare in papers]
+        progress = progress_of if len(prepared) == 1 else _lines  # a terminal has room for one moving bar
+        with ThreadPoolExecutor(len(prepared)) as threads:
+            running = [threads.submit(judge, *one, cluster.execute, progress) for one in prepared]
+            try:
+                return [row for one in running for row in one.result()]
+            except (KeyboardInterrupt, SystemExit):
+                cluster.stopped.set()
+                raise
+
+
+@contextmanager
+def _lines(title: str) -> Iterator[Progress]:
+    """Progress of one of several papers: a line for every change."""
+    from reprise.run import Progress
+
+    yield Progress(stage=lambda label, state: _write(f"{title}: {label}: {state}\n"))
+
+
+def _write(line: str) -> None:
+    sys.stderr.write(line)  # one call, so that lines of several threads do not mix
+    sys.stderr.flush()
