@@ -338,6 +338,23 @@ def test_other_packages_are_not_followed(hashes: Hasher, monkeypatch: pytest.Mon
     assert changed(before, hashes()) == set()
 
 
+def test_registries_of_other_packages_may_fill_while_a_run_goes_on() -> None:
+    from reprise.fingerprint import code_sha256
+
+    class Registry(dict[str, int]):
+        pass
+
+    def hashed(registry: dict[str, int]) -> str:
+        def stage() -> object:
+            return registry
+
+        return code_sha256(stage)
+
+    Registry.__module__ = "transformers.registries"
+    assert hashed(Registry(eager=1)) == hashed(Registry(eager=1, ours=2))
+    assert hashed({"eager": 1}) != hashed({"eager": 1, "ours": 2})
+
+
 def test_every_process_gives_the_same_hashes(tmp_path: Path) -> None:
     program = dedent(
         """

@@ -26,6 +26,7 @@ from typing import Any
 
 OWN = frozenset({"circuits", "function_vectors", "interventions", "replications", "steering", "training", "zoo"})
 _REPR = (bool, int, float, complex, str, bytes, type(None), type(...), slice, range, re.Pattern, PurePath, enum.Enum)
+_PLAIN = frozenset({"builtins", "collections", "types"})
 
 
 def code_sha256(function: Callable[..., Any]) -> str:
@@ -79,6 +80,8 @@ class _Reach:
 
     def _contents(self, value: Any) -> str:
         if isinstance(value, Mapping):
+            if not _is_own(type(value).__module__) and type(value).__module__ not in _PLAIN:
+                return ""  # a registry of another package: it fills while a run goes on
             return f"{[f'{self.describe(key)}: {self.describe(of)}' for key, of in value.items()]}"
         if isinstance(value, Set):
             return f"{sorted(map(self.describe, value))}"
