@@ -26,7 +26,7 @@ def tensorboard(folder: Path) -> Callback:
         TrainingError: if tensorboard is not installed.
     """
     try:
-        from torch.utils.tensorboard import SummaryWriter  # noqa: F401
+        from torch.utils.tensorboard import SummaryWriter  # noqa: F401 (asked for before training, not at the first line)
     except ImportError as error:
         raise TrainingError(
             f"tensorboard: expected the package tensorboard, got {error}; run "

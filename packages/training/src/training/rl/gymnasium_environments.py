@@ -100,8 +100,8 @@ class GymnasiumEnvironments(Environments):
     def _reset_one(self, i: int) -> Float[ndarray, " observation"]:
         seed, self._seeds[i] = self._seeds[i], None
         self._elapsed[i], self._totals[i] = 0, 0.0
-        observation, _ = self.members[i].reset(seed=seed)
-        return observation  # type: ignore[no-any-return]
+        observation: ndarray = self.members[i].reset(seed=seed)[0]
+        return observation
 
 
 def _make(id: str) -> Any:

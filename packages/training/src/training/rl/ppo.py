@@ -148,6 +148,7 @@ class PPO:
         if settings.entropy_coefficient:
             terms["entropy"] = -settings.entropy_coefficient * policy.entropy().mean()
         if self.kl_coefficient:
+            # mypy: `like` gives a distribution of the same kind, which a union cannot say
             terms["kl"] = self.kl_coefficient * policy.like(batch.old).kl(policy).mean()  # type: ignore[arg-type]
         moved = ratio.detach() - 1
         self._note(float((moved - log_ratio.detach()).mean()), float((moved.abs() > epsilon).float().mean()))
@@ -232,6 +233,7 @@ class PPO:
         with torch.no_grad():
             seen = self.modules["encoder"](rows.observations) if "encoder" in self.modules else rows.observations
             policy: Distribution = self.modules["policy"](seen)
+            # mypy: as in the loss
             return float(policy.like(rows.old).kl(policy).mean())  # type: ignore[arg-type]
 
     def _note(self, approx_kl: float, clip_fraction: float) -> None:
