@@ -5,6 +5,7 @@ python -m torch.distributed.run --nproc-per-node 2 data_parallel_program.py FOLD
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW
 
@@ -85,7 +87,7 @@ def fit(folder: Path, case: str, *, resume: bool = False) -> dict[str, Any]:
         restore(run, path)
     options = Options(data_parallel="RANK" in os.environ, accumulate=2 if case == "pieces" else 1)
     callbacks = [
-        every(2, evaluate(lambda run: {"weight": float(head.sum()), "draw": float(torch.rand(()))})),
+        every(2, evaluate(lambda run: {"weight": float(head.detach().sum()), "draw": float(torch.rand(()))})),
         log_csv(folder / f"{case}.csv"),
         early_stop("weight", patience=1000),
         lambda run: curve.append(run.loss),
@@ -103,9 +105,12 @@ def fit(folder: Path, case: str, *, resume: bool = False) -> dict[str, Any]:
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
+    name = os.environ.get("RANK", "alone")
+    # What is registered first is called last: after the library has left the group.
+    atexit.register(lambda: (folder / f"{name}.left").write_text(str(not dist.is_initialized())))
     found = {case: fit(folder, case) for case in ("plain", "pieces", "norm", "wrong", "dropout")}
     found["resumed"] = fit(folder, "dropout", resume=True)
-    torch.save(found, folder / f"{os.environ.get('RANK', 'alone')}.result")
+    torch.save(found, folder / f"{name}.result")
 
 
 if __name__ == "__main__":

@@ -98,6 +98,10 @@ def test_the_first_process_alone_writes_the_log(folder: Path) -> None:
     assert [row.split(",")[0] for row in rows] == ["step", *map(str, range(31))]
 
 
+def test_the_group_is_left_before_the_interpreter_ends(two: tuple[Results, Results], folder: Path) -> None:
+    assert [(folder / "two" / f"{rank}.left").read_text() for rank in (0, 1)] == ["True", "True"]
+
+
 def part() -> dict[str, Part]:
     model = nn.Linear(2, 1)
     return {"model": Part(model, (SGD(model.parameters(), lr=0.1),))}

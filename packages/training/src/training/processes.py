@@ -14,7 +14,9 @@ differs from that of one process, and is the same in all of them if they seed al
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -42,7 +44,18 @@ def join() -> tuple[int, int]:
                 "with `python -m torch.distributed.run --nproc-per-node N program.py`"
             )
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        atexit.register(_leave)
     return dist.get_rank(), dist.get_world_size()
+
+
+def _leave() -> None:
+    """End the group while the interpreter still runs.
+
+    gloo's threads may hold tensors; one that is let go of while the interpreter is torn down aborts the process, now
+    and then, after all its work is done. A program that ends in an exception does not wait for the others here.
+    """
+    if dist.is_initialized() and not hasattr(sys, "last_value"):
+        dist.destroy_process_group()
 
 
 def rank() -> int:
