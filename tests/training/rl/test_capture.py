@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import sys
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from training.rl import Box, Environments, make_environments
+from training.rl import Box, Environments, capture, make_environments
 
 CLASSIC = ["CartPole-v1", "Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1"]
 MUJOCO = [
@@ -90,3 +92,41 @@ def test_what_cannot_be_captured_begins_new_episodes() -> None:
         assert len(play(environments, actions(environments, 1))[-1]) == 4  # two episodes of 200 steps end here
     finally:
         del gym.registry["Elsewhere-v0"]
+
+
+def test_a_games_emulator_is_captured_unless_its_state_is_incomplete(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for ale-py: its state is bytes, and random numbers are asked for."""
+    import gymnasium as gym
+
+    class State:
+        def __init__(self, serialised: bytes) -> None:
+            self.serialised = serialised
+
+        def serialize(self) -> bytes:
+            return self.serialised
+
+    class Emulated(gym.Env[Any, Any]):  # type: ignore[misc]
+        def __init__(self, game: str) -> None:
+            self._game, self.memory = game, bytes(range(200))
+
+        def clone_state(self, include_rng: bool = False) -> State:
+            assert include_rng
+            return State(self.memory)
+
+        def restore_state(self, state: State) -> None:
+            self.memory = state.serialised
+
+    stand_in = ModuleType("ale_py")
+    stand_in.AtariEnv, stand_in.ALEState = Emulated, State  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ale_py", stand_in)
+    assert not capture.can_capture(Emulated("qbert"))
+    game = Emulated("breakout")
+    assert capture.can_capture(game)
+    game.np_random.random()
+    file = io.BytesIO()
+    torch.save(capture.capture(game), file)
+    expected, game.memory = game.np_random.random(), b""
+    file.seek(0)
+    capture.restore(game, torch.load(file, weights_only=True))
+    assert game.memory == bytes(range(200))
+    assert game.np_random.random() == expected

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import fields
 
-from training.rl import DETAILS, Settings
+from training.rl import DETAILS, AtariOptions, Settings
 
 
 def test_the_counts_are_those_of_the_source() -> None:
@@ -19,6 +19,8 @@ def test_every_detail_that_applies_is_built_and_says_by_what() -> None:
     named = {name for detail in DETAILS for name in detail.fields}
     assert named <= known
     assert known - named == {"total_steps", "learning_rate"}
+    options = [name for detail in DETAILS for name in detail.options]
+    assert sorted(options) == sorted(field.name for field in fields(AtariOptions))
     for detail in DETAILS:
-        assert detail.fields or detail.elsewhere
-        assert detail.built == (detail.group not in ("Atari", "LSTM") and "masks" not in detail.name)
+        assert detail.fields or detail.options or detail.elsewhere
+        assert detail.built == ("masks" not in detail.name)

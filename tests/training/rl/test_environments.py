@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from training.rl import Box, Discrete, MultiDiscrete, UnsupportedEnvironment, make_environments
+from training.rl import AtariOptions, Box, Discrete, MultiDiscrete, UnsupportedEnvironment, make_environments
 from training.rl.cartpole import CartPoles
 from training.rl.gymnasium_environments import GymnasiumEnvironments
 
@@ -224,6 +225,44 @@ def test_missing_packages_name_what_to_install(monkeypatch: pytest.MonkeyPatch) 
         ImportError, match=r"^Hopper-v5: MuJoCo is not installed .*pip install 'reprise-training\[rl\]'$"
     ):
         make_environments("Hopper-v5", 1, seed=0)
+
+
+@pytest.mark.parametrize("id", ["ALE/Breakout-v5", "PongNoFrameskip-v4"])
+def test_missing_games_name_what_to_install(id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ale_py", None)
+    expected = rf"^{id}: Atari games need ale-py, which is not installed; pip install 'reprise-training\[rl,atari\]'$"
+    with pytest.raises(ImportError, match=expected):
+        make_environments(id, 1, seed=0, wrappers=AtariOptions())
+
+
+def test_images_ask_for_their_options_and_vectors_do_not() -> None:
+    class Seen(Switches):
+        observation_space = spaces.Box(0, 255, (36, 36, 3), np.uint8)
+
+    gym.register("Seen-v0", entry_point=Seen)
+    try:
+        with pytest.raises(UnsupportedEnvironment, match=r"^Seen-v0: .* got Box.*; images are taken by make_env"):
+            make_environments("Seen-v0", 1, seed=0)
+    finally:
+        del gym.registry["Seen-v0"]
+    with pytest.raises(UnsupportedEnvironment, match=r"^CartPole-v1: expected images, .*, got Box\(.*; leave out"):
+        make_environments("CartPole-v1", 1, seed=0, wrappers=AtariOptions())
+
+
+def test_an_older_version_is_made_without_a_warning_and_others_warn() -> None:
+    class Warning(Switches):
+        def __init__(self) -> None:
+            warnings.warn("another matter", DeprecationWarning, stacklevel=2)
+
+    gym.register("Aged-v0", entry_point=Warning)
+    gym.register("Aged-v1", entry_point=Switches)
+    try:
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            make_environments("Aged-v0", 1, seed=0)
+        assert [str(warning.message) for warning in found] == ["another matter"]
+    finally:
+        del gym.registry["Aged-v0"], gym.registry["Aged-v1"]
 
 
 def test_importing_the_package_imports_neither_gymnasium_nor_mujoco() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from training import Options, Part, every, train
+from training import Options, Part, TrainingError, every, train
 from training.rl import PPO, AdaptiveKL, Clip, FixedKL, Settings, Unpenalised, agent, make_environments
 from training.rl.minibatches import prepare
 from training.rl.objectives import Objective
@@ -112,6 +112,27 @@ def test_the_target_kl_leaves_out_epochs_and_the_run_still_ends() -> None:
     assert task.environment_steps == 256
     assert run.stopped == "256 environment steps"
     assert rates == pytest.approx([1e-2 * (1 - rollout / 4) for rollout in range(4) for _ in range(4)])
+
+
+def test_the_target_kl_is_refused_in_several_processes() -> None:
+    task = make(replace(SMALL, target_kl=0.02))
+    before = task.modules["policy"].state_dict()["network.layers.0.weight"].clone()
+    message = (
+        r"^Settings\.target_kl with Options\.data_parallel: expected None, got 0\.02, as .*; leave one of the two out$"
+    )
+    with pytest.raises(TrainingError, match=message):
+        go(task, options=Options(data_parallel=True))
+    assert task.environment_steps == 0
+    assert torch.equal(before, task.modules["policy"].state_dict()["network.layers.0.weight"])
+    task.check_options(Options())
+    make().check_options(Options(data_parallel=True))
+
+
+def test_environments_are_not_asked_for_a_state_before_their_first_episode() -> None:
+    """Pendulum has none then."""
+    task = make(Settings(total_steps=64, horizon=64, minibatches=1, epochs=1), "Pendulum-v1")
+    assert task.state_dict()["collector"]["environments"] is None
+    assert np.isfinite(go(task).loss)
 
 
 def test_the_adaptive_penalty_changes_between_rollouts() -> None:

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from training.rl import PROBES, Probe, check_probe, check_probes
+from training.rl import MEMORY, PROBES, Probe, check_probe, check_probes
 from training.rl import minibatches as made_of
 from training.rl.advantages import generalised_advantages
 from training.rl.probes import SETTINGS, ProbeEnvironments
 
 CONSTANT, OBSERVATION, DISCOUNTING, POLICY, BOTH = PROBES
+SHARED = replace(SETTINGS, shared_encoder=True, minibatches=2, learning_rate=6e-3, anneal_learning_rate=True)
+REMEMBERING = replace(SHARED, lstm=16)
 
 
 @pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name)
@@ -30,6 +32,21 @@ def test_all_in_order() -> None:
 
 def test_a_shared_encoder_solves_the_last() -> None:
     assert check_probe(BOTH, settings=replace(SETTINGS, shared_encoder=True, total_steps=3072)).solved
+
+
+@pytest.mark.parametrize("probe", [OBSERVATION, DISCOUNTING, BOTH], ids=lambda probe: probe.name)
+def test_they_are_solved_with_a_memory(probe: Probe) -> None:
+    result = check_probe(probe, settings=REMEMBERING, seed=3)
+    assert result.solved, result
+
+
+def test_what_was_seen_at_first_is_known_with_a_memory_alone() -> None:
+    result = check_probe(MEMORY, settings=replace(REMEMBERING, total_steps=6144))
+    assert result.solved, result
+    without = check_probe(MEMORY, settings=SHARED)
+    chance, found = without.probabilities, without.values
+    assert sum(chance.values()) == pytest.approx(1.0)  # at the last step all episodes look alike
+    assert all(value == pytest.approx(0.0, abs=0.3) for _, value in found.values())
 
 
 def test_no_value_loss_fails_the_first() -> None:
@@ -68,6 +85,21 @@ def test_rows_that_do_not_belong_together_fail_the_last_alone(monkeypatch: pytes
     monkeypatch.setattr("training.rl.ppo.cut", mixed)
     assert check_probe(POLICY).solved
     assert not check_probe(BOTH).solved
+
+
+def test_what_is_hidden() -> None:
+    copies = ProbeEnvironments(MEMORY, 6, seed=0)
+    first = copies.reset()[:, 0]
+    assert set(first.tolist()) == {-1.0, 1.0}
+    right, nothing = (first > 0).astype(np.int64), np.zeros(6, dtype=np.int64)
+    for _ in range(3):
+        step = copies.step(nothing)
+        assert not step.observations.any()
+        assert not step.rewards.any()
+    last = copies.step(right)
+    assert last.rewards.tolist() == [1.0] * 6
+    assert last.terminated.all()
+    assert last.observations.all()
 
 
 def test_the_environments_themselves() -> None:

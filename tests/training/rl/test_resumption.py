@@ -17,12 +17,16 @@ import torch
 from training import Run, checkpoint, every, restore, save, train
 from training.rl import PPO, AdaptiveKL, Settings, agent, make_environments
 
+REMEMBERED = "CartPole-v0"  # the id whose agent has a memory here
 CARTPOLE = Settings(total_steps=6 * 64, environments=2, horizon=32, epochs=2, minibatches=4, entropy_coefficient=0.01)
 MUJOCO = Settings(
     total_steps=5 * 96, horizon=96, epochs=2, minibatches=4, normalise_observations=True, scale_rewards=True
 )
 CASES = {
     "CartPole-v1": CARTPOLE,
+    REMEMBERED: replace(
+        CARTPOLE, minibatches=2, epochs=4, shared_encoder=True, lstm=8, truncation="bootstrap", target_kl=0.02
+    ),
     "HalfCheetah-v5": MUJOCO,
     "Hopper-v5": replace(
         MUJOCO, objective=AdaptiveKL(0.003), truncation="bootstrap", target_kl=0.02, shared_encoder=True
@@ -85,7 +89,7 @@ def test_restored_at_each_of_several_steps(id: str, tmp_path: Path) -> None:
         assert same(outcome(task), outcome(again)), place
 
 
-@pytest.mark.parametrize("id", ["CartPole-v1", "HalfCheetah-v5"])
+@pytest.mark.parametrize("id", [REMEMBERED, "HalfCheetah-v5"])
 def test_killed_at_random_moments(id: str, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir()

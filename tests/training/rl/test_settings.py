@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from training.rl import Clip, Settings, classic_control, mujoco_tasks
+from training.rl import Clip, Settings, atari, classic_control, mujoco_tasks
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,20 @@ from training.rl import Clip, Settings, classic_control, mujoco_tasks
             r"^Settings\.minibatches: expected a divisor of environments x horizon = 2048, got 3; take",
         ),
         ({"total_steps": 2047}, r"^Settings\.total_steps: expected at least one rollout, 2048 steps, got 2047$"),
+        ({"lstm": 0, "shared_encoder": True}, r"^Settings\.lstm: expected a number of units from 1, or None, got 0$"),
+        ({"lstm": 8}, r"^Settings\.shared_encoder: expected True with lstm, .*, got False; set it$"),
+        (
+            {"lstm": 8, "shared_encoder": True, "environments": 6, "horizon": 128, "minibatches": 4},
+            r"^Settings\.minibatches: expected a divisor of environments = 6 with lstm, .*, got 4; take one",
+        ),
+        (
+            {"network": "nature"},
+            r"^Settings\.shared_encoder: expected True with the network 'nature', .*, got False; set it$",
+        ),
+        (
+            {"network": "nature", "shared_encoder": True, "normalise_observations": True},
+            r"^Settings\.normalise_observations: expected False with the network 'nature', .*, got True; leave it out$",
+        ),
         ({"gamma": 1.5}, r"^Settings\.gamma: expected a number from 0 to 1, got 1\.5$"),
     ],
 )
@@ -27,10 +41,14 @@ def test_what_makes_no_sense(wrong: dict[str, Any], message: str) -> None:
         Settings(**{"total_steps": 10_000, **wrong})
 
 
-def test_an_unknown_truncation() -> None:
+def test_an_unknown_truncation_or_network() -> None:
     settings = Settings(total_steps=10_000)
     object.__setattr__(settings, "truncation", "none")  # past the type check of the test run
     with pytest.raises(ValueError, match=r"^Settings\.truncation: expected terminal or bootstrap, got 'none'$"):
+        settings.__post_init__()
+    settings = Settings(total_steps=10_000)
+    object.__setattr__(settings, "network", "linear")
+    with pytest.raises(ValueError, match=r"^Settings\.network: expected tanh or nature, got 'linear'$"):
         settings.__post_init__()
 
 
@@ -44,6 +62,15 @@ def test_recipes() -> None:
     assert mujoco.scale_rewards
     classic = classic_control(500_000)
     assert (classic.batch, classic.updates) == (512, 976 * 16)
+    games = atari(10_000_000)  # the paper's Table 5
+    assert (games.horizon, games.environments, games.epochs, games.batch // games.minibatches) == (128, 8, 3, 32 * 8)
+    assert (games.learning_rate, games.objective, games.gamma, games.gae_lambda) == (2.5e-4, Clip(0.1), 0.99, 0.95)
+    assert (games.entropy_coefficient, games.value_coefficient) == (0.01, 2 * 1.0)
+    assert games.anneal_learning_rate
+    assert games.anneal_clip_range
+    assert games.rollouts == 9765
+    other = atari(10_000_000, source="ppo2")
+    assert (other.epochs, other.value_coefficient) == (4, 0.5)
 
 
 def test_every_field_is_explained_and_listed() -> None:

@@ -2,6 +2,7 @@
 
 from training.callbacks import at_steps, checkpoint, early_stop, evaluate, every
 from training.checkpoints import restore, save
+from training.curves import plot_log
 from training.displays import progress_bar, tensorboard
 from training.errors import CheckpointError, NonFiniteLoss, TrainingError
 from training.logs import log_csv, log_json_lines
@@ -11,7 +12,7 @@ from training.options import Options
 from training.parts import Part
 from training.run import Callback, Run
 from training.schedules import Schedule, constant, trapezoid
-from training.tasks import FunctionTask, Parts, Sharded, Stateful, Task, Terms
+from training.tasks import FunctionTask, Parts, Restricted, Sharded, Stateful, Task, Terms
 
 __all__ = [
     "Callback",
@@ -22,6 +23,7 @@ __all__ = [
     "Options",
     "Part",
     "Parts",
+    "Restricted",
     "Run",
     "Schedule",
     "Sharded",
@@ -37,6 +39,7 @@ __all__ = [
     "every",
     "log_csv",
     "log_json_lines",
+    "plot_log",
     "progress_bar",
     "restore",
     "save",

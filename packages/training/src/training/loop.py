@@ -25,7 +25,7 @@ from training.parts import Part, frozen
 from training.run import Callback, Run
 from training.stateful import Beginning, Closing, check_order, give_back, inner
 from training.step import Step
-from training.tasks import Task, named
+from training.tasks import Restricted, Task, named
 from training.wiring import wire
 
 
@@ -65,6 +65,9 @@ def train(
     _same(run, named(tasks), parts)
     wiring = wire(run.tasks, parts, only)
     check_order(callbacks)
+    for task in run.tasks.values():
+        if isinstance(task, Restricted):
+            task.check_options(options)
     if run.restored is not None:
         give_back(callbacks, run.restored)
     run.restored, run.callbacks, run.steps = None, callbacks, steps

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from training import notebook
 from training.errors import TrainingError
 from training.parts import Part
 from training.tasks import Task, named
@@ -72,3 +73,9 @@ class Run:
             )
         (part,) = self.parts.values()
         return part.module
+
+    def __repr__(self) -> str:
+        return notebook.run_text(self)
+
+    def _repr_html_(self) -> str:
+        return notebook.run_html(self)

@@ -18,6 +18,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast, runtime_checkable
 from torch import Tensor, nn
 
 from training.errors import TrainingError
+from training.options import Options
 
 BatchT = TypeVar("BatchT")
 ModelT = TypeVar("ModelT", bound=nn.Module)
@@ -58,6 +59,14 @@ class Sharded(Protocol):
 
     def shard(self, batch: Any, index: int, count: int, /) -> Any:
         """Piece `index` of `count` equal ones: the mean of the pieces' losses must be the loss of the batch."""
+
+
+@runtime_checkable
+class Restricted(Protocol):
+    """A task that some options do not fit."""
+
+    def check_options(self, options: Options, /) -> None:
+        """Raises TrainingError if these do not; asked before anything is trained."""
 
 
 class FunctionTask(Generic[ModelT, BatchT]):

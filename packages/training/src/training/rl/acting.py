@@ -6,6 +6,9 @@ seen at once. Networks that are not `MLP`s on the CPU in float32 go through torc
 
 Draws: a categorical action is the number of cumulated probabilities that a uniform number u exceeds; a Gaussian one is
 mean + exp(log_std) times a normal number. u and the normal numbers come from the caller, a rollout's worth at once.
+
+With a memory an actor carries the state of each environment from one observation to the next; whoever steps the
+environments says where episodes begin.
 """
 
 from __future__ import annotations
@@ -14,11 +17,12 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from numpy import ndarray
 from torch import Tensor, nn
 
 from training.rl import tanh_network
+from training.rl.memory import Memory
 from training.rl.networks import MLP, Policy
 from training.rl.spaces import ActionSpace, Box, Discrete
 
@@ -26,9 +30,10 @@ Forward = Callable[[ndarray], ndarray]
 
 
 class Actor:
-    """Chooses actions with the policy (and encoder) among an agent's modules.
+    """Chooses actions with the policy (and encoder, and memory) among an agent's modules.
 
     The networks' outputs are logits for discrete actions, and for a Box the mean, or mean and log_std side by side.
+    `states` are those of the memory behind the last observations; without one they have no columns.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], action: ActionSpace) -> None:
@@ -36,8 +41,21 @@ class Actor:
         assert isinstance(policy, Policy)
         self.action = action
         self._log_std = policy.log_std
-        stack = [modules["encoder"]] if "encoder" in modules else []
+        stack, memory = [modules["encoder"]] if "encoder" in modules else [], modules.get("memory")
+        self._columns = 0
         self._forward = forward_pass([*stack, policy.network])
+        if isinstance(memory, Memory):
+            self._columns = 2 * memory.units
+            self._forward = self._remembering(forward_pass(stack), memory, forward_pass([policy.network]))
+        self.states: Float[ndarray, "env state"] = np.zeros((0, self._columns), dtype=np.float32)
+
+    def begin(self, n: int) -> None:
+        """Forget all: `n` environments are at the first observation of an episode."""
+        self.states = np.zeros((n, self._columns), dtype=np.float32)
+
+    def restart(self, ended: Bool[ndarray, " env"]) -> None:
+        """Forget what was in episodes that have ended."""
+        self.states[ended] = 0.0
 
     def noise(self, steps: int, n: int, rng: np.random.Generator) -> Float[ndarray, "step env column"]:
         """The random numbers of a rollout: uniform for discrete actions, normal for a Box."""
@@ -45,7 +63,7 @@ class Actor:
         return rng.standard_normal(shape) if isinstance(self.action, Box) else rng.random(shape)
 
     def sample(
-        self, observations: Float[ndarray, "env observation"], noise: Float[ndarray, "env column"]
+        self, observations: Shaped[ndarray, " env *observation"], noise: Float[ndarray, "env column"]
     ) -> Shaped[ndarray, " env *columns"]:
         """Drawn actions: (env,) integers for Discrete, (env, set) integers, or (env, column) float32 for a Box."""
         output = self._forward(observations)
@@ -58,7 +76,7 @@ class Actor:
         parts = np.split(output, cuts, axis=1)
         return np.stack([_draw(part, noise[:, i : i + 1]) for i, part in enumerate(parts)], axis=1)
 
-    def best(self, observations: Float[ndarray, "env observation"]) -> Shaped[ndarray, " env *columns"]:
+    def best(self, observations: Shaped[ndarray, " env *observation"]) -> Shaped[ndarray, " env *columns"]:
         """The most probable actions (for a Box the mean), in the same form."""
         output = self._forward(observations)
         if isinstance(self.action, Box):
@@ -67,6 +85,18 @@ class Actor:
             return np.asarray(output.argmax(axis=1))
         parts = np.split(output, np.cumsum(self.action.sizes)[:-1], axis=1)
         return np.stack([part.argmax(axis=1) for part in parts], axis=1)
+
+    def _remembering(self, before: Forward, memory: Memory, behind: Forward) -> Forward:
+        weight = next(memory.parameters())
+
+        def through_memory(x: ndarray) -> ndarray:
+            with torch.inference_mode():
+                inputs, states = (torch.from_numpy(a).to(weight.device, weight.dtype) for a in (before(x), self.states))
+                units, states = memory.step(inputs, states)
+                self.states = states.float().cpu().numpy()
+                return behind(units.float().cpu().numpy())
+
+        return through_memory
 
     def _gaussian(self, output: ndarray) -> tuple[ndarray, ndarray]:
         if self._log_std is not None:

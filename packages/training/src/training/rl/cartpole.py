@@ -34,7 +34,8 @@ class CartPoles(Environments):
     """`n` carts; `state` is (x, x', theta, theta') of each, in metres, radians and seconds."""
 
     def __init__(self, id: str, n: int, *, seed: int) -> None:
-        self.id, self.n, self.observation_size, self.action, self.exact = id, n, 4, Discrete(2), True
+        self.id, self.n, self.action, self.exact = id, n, Discrete(2), True
+        self.observation_shape, self.observation_dtype = (4,), np.dtype(np.float32)
         self.state = np.zeros((4, n))
         self._rng = copies_rng(n, seed)
         self._elapsed = np.zeros(n, dtype=np.int64)

@@ -19,6 +19,7 @@ class Detail:
 
     Attributes:
         fields: of `Settings`, which choose it.
+        options: of `AtariOptions`, which choose it.
         elsewhere: what has it where no field does, or why it is not built.
     """
 
@@ -27,18 +28,11 @@ class Detail:
     built: bool
     fields: tuple[str, ...] = ()
     elsewhere: str = ""
+    options: tuple[str, ...] = ()
 
 
-_IMAGES = "not built: environments with images are refused"
-_MEMORY = "not built: policies have no memory"
-
-
-def _atari(name: str) -> Detail:
-    return Detail("Atari", name, built=False, elsewhere=_IMAGES)
-
-
-def _lstm(name: str) -> Detail:
-    return Detail("LSTM", name, built=False, elsewhere=_MEMORY)
+def _frames(name: str, *options: str) -> Detail:
+    return Detail("Atari", name, True, options=options)
 
 
 DETAILS = (
@@ -55,15 +49,15 @@ DETAILS = (
     Detail("core", "gradients clipped together", True, ("max_gradient_norm",)),
     Detail("core", "debug variables", True, elsewhere="PPO.statistics, and the losses of the run"),
     Detail("core", "shared or separate networks", True, ("shared_encoder", "hidden")),
-    _atari("up to 30 no-ops at a reset"),
-    _atari("maximum over frames, and skipped frames"),
-    _atari("an episode for each life"),
-    _atari("fire at a reset"),
-    _atari("smaller, grey frames"),
-    _atari("rewards by their sign"),
-    _atari("stacked frames"),
-    _atari("a shared convolutional network"),
-    _atari("images scaled to 0 to 1"),
+    _frames("up to 30 no-ops at a reset", "noops"),
+    _frames("maximum over frames, and skipped frames", "skip", "maximum"),
+    _frames("an episode for each life", "life_episodes"),
+    _frames("fire at a reset", "fire"),
+    _frames("smaller, grey frames", "grey", "size"),
+    _frames("rewards by their sign", "sign_rewards"),
+    _frames("stacked frames", "stack"),
+    Detail("Atari", "a shared convolutional network", True, ("network", "shared_encoder")),
+    Detail("Atari", "images scaled to 0 to 1", True, ("scale_images",)),
     Detail("continuous", "actions from normal distributions", True, elsewhere="Policy, wherever actions are a Box"),
     Detail("continuous", "state-independent log standard deviation", True, ("state_independent_log_std",)),
     Detail("continuous", "independent components", True, elsewhere="DiagonalGaussian"),
@@ -73,11 +67,11 @@ DETAILS = (
     Detail("continuous", "clipped observations", True, ("clip_observations",)),
     Detail("continuous", "scaled rewards", True, ("scale_rewards",)),
     Detail("continuous", "clipped rewards", True, ("clip_rewards",)),
-    _lstm("initialisation of the LSTM"),
-    _lstm("states that begin at 0"),
-    _lstm("states that are reset with the episode"),
-    _lstm("minibatches of sequences"),
-    _lstm("states rebuilt while training"),
+    Detail("LSTM", "initialisation of the LSTM", True, ("lstm", "orthogonal")),
+    Detail("LSTM", "states that begin at 0", True, ("lstm",)),
+    Detail("LSTM", "states that are reset with the episode", True, ("lstm",)),
+    Detail("LSTM", "minibatches of sequences", True, ("lstm", "minibatches")),
+    Detail("LSTM", "states rebuilt while training", True, ("lstm",)),
     Detail("multi-discrete", "independent components", True, elsewhere="MultiCategorical"),
     Detail("further", "annealed clip range", True, ("anneal_clip_range",)),
     Detail("further", "gradients of several processes", True, elsewhere="training.Options.data_parallel"),

@@ -11,6 +11,7 @@ Copy i starts from seed + i, as in Gymnasium's SyncVectorEnv, and draws its late
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 from numpy import ndarray
 
+from training.rl.games import AtariOptions
 from training.rl.spaces import ActionSpace, UnsupportedEnvironment
 
 
@@ -36,29 +38,41 @@ class Step(NamedTuple):
     `final_observations` is None where no episode ended, and else holds the observations before the resets.
     """
 
-    observations: Float[ndarray, "env observation"]
+    observations: Shaped[ndarray, " env *observation"]
     rewards: Float[ndarray, " env"]
     terminated: Bool[ndarray, " env"]
     truncated: Bool[ndarray, " env"]
-    final_observations: Float[ndarray, "env observation"] | None
+    final_observations: Shaped[ndarray, " env *observation"] | None
     episodes: tuple[Episode, ...]
 
 
 class Environments(ABC):
     """`n` copies of an environment.
 
-    `exact` says whether `get_state` captures all that the copies are; where it is False a restored run starts new
-    episodes, and is not the run that was killed.
+    Observations have `observation_shape` and `observation_dtype`: vectors of real numbers, or images of bytes with the
+    channels (frames) first. `exact` says whether `get_state` captures all that the copies are; where it is False a
+    restored run starts new episodes, and is not the run that was killed.
     """
 
     id: str
     n: int
-    observation_size: int
+    observation_shape: tuple[int, ...]
+    observation_dtype: np.dtype[Any]
     action: ActionSpace
     exact: bool
 
+    @property
+    def observation_size(self) -> int:
+        """Numbers that one observation consists of."""
+        return math.prod(self.observation_shape)
+
+    @property
+    def images(self) -> bool:
+        """Whether observations are images."""
+        return len(self.observation_shape) == 3
+
     @abstractmethod
-    def reset(self) -> Float[ndarray, "env observation"]:
+    def reset(self) -> Shaped[ndarray, " env *observation"]:
         """Begin an episode in every copy; the first call starts from the seed."""
 
     @abstractmethod
@@ -74,7 +88,7 @@ class Environments(ABC):
         """All that the copies are, as tensors, numbers, strings, lists and dictionaries."""
 
     @abstractmethod
-    def set_state(self, state: Mapping[str, Any]) -> Float[ndarray, "env observation"] | None:
+    def set_state(self, state: Mapping[str, Any]) -> Shaped[ndarray, " env *observation"] | None:
         """Go back to a captured state.
 
         Returns:
@@ -82,18 +96,24 @@ class Environments(ABC):
         """
 
 
-def make_environments(id: str, n: int, *, seed: int) -> Environments:
+def make_environments(id: str, n: int, *, seed: int, wrappers: AtariOptions | None = None) -> Environments:
     """`n` copies of a Gymnasium environment: the fastest form of it that steps exactly as Gymnasium's own.
+
+    Args:
+        wrappers: for environments that show images: how a game is presented to the agent.
 
     Raises:
         UnsupportedEnvironment: if there is no such environment, or one of its spaces is not supported.
-        ImportError: if Gymnasium or MuJoCo is missing, with what to install.
+        ImportError: if Gymnasium, MuJoCo or the Arcade Learning Environment is missing, with what to install.
     """
+    from training.rl.atari_environments import AtariEnvironments
     from training.rl.cartpole import TIME_LIMITS, CartPoles
     from training.rl.gymnasium_environments import GymnasiumEnvironments
 
     if n < 1:
         raise UnsupportedEnvironment(f"{id}: expected at least one copy of the environment, got {n}")
+    if wrappers is not None:
+        return AtariEnvironments(id, n, seed=seed, options=wrappers)
     return CartPoles(id, n, seed=seed) if id in TIME_LIMITS else GymnasiumEnvironments(id, n, seed=seed)
 
 

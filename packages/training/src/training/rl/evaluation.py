@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
+from training.rl.acting import Actor
 from training.rl.cartpole import CartPoles
 from training.rl.environments import Environments
 from training.rl.gymnasium_environments import GymnasiumEnvironments
@@ -45,10 +46,13 @@ def evaluate(
     """
     copies = task.collector.environments.fresh(min(environments, episodes), seed)
     quota = [len(range(i, episodes, copies.n)) for i in range(copies.n)]
-    choose, rng = _chooser(task, copies, deterministic), np.random.default_rng(seed)
+    actor, rng = Actor(task.modules, copies.action), np.random.default_rng(seed)
+    choose = _chooser(task, actor, copies, deterministic)
+    actor.begin(copies.n)
     observations, found = copies.reset(), list[tuple[float, int]]()
     while any(quota):
         step = copies.step(choose(observations, rng))
+        actor.restart(step.terminated | step.truncated)
         for episode in step.episodes:
             if quota[episode.environment]:
                 quota[episode.environment] -= 1
@@ -84,7 +88,9 @@ def record(task: PPO, *, seed: int, deterministic: bool = True, max_steps: int =
         UnsupportedEnvironment: if it is neither CartPole nor of MuJoCo.
     """
     copy = task.collector.environments.fresh(1, seed)
-    choose, rng = _chooser(task, copy, deterministic), np.random.default_rng(seed)
+    actor, rng = Actor(task.modules, copy.action), np.random.default_rng(seed)
+    choose = _chooser(task, actor, copy, deterministic)
+    actor.begin(1)
     observations = copy.reset()
     frames, rewards = [_frame(copy)], list[float]()
     radii = _radii(copy)
@@ -101,8 +107,8 @@ def record(task: PPO, *, seed: int, deterministic: bool = True, max_steps: int =
     return Frames("capsules", np.empty((0, 4), np.float32), drawn, radii, got)
 
 
-def _chooser(task: PPO, copies: Environments, deterministic: bool) -> Choose:
-    actor, limits = task.collector.actor, action_limits(copies, task.settings)
+def _chooser(task: PPO, actor: Actor, copies: Environments, deterministic: bool) -> Choose:
+    limits = action_limits(copies, task.settings)
 
     def choose(observations: ndarray, rng: np.random.Generator) -> ndarray:
         seen = task.collector.normalise(observations)

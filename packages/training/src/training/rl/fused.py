@@ -46,7 +46,9 @@ class Rule:
 def applies(parts: Mapping[str, nn.Module], batch: Minibatch) -> bool:
     """Whether the written-out form covers these parts: float32 on the CPU, and nothing that must see inside."""
     policy, value = parts["policy"], parts["value"]
-    if "encoder" in parts or not isinstance(policy, Policy) or not isinstance(value, Value):
+    if not isinstance(policy, Policy) or not isinstance(value, Value):
+        return False
+    if "encoder" in parts or batch.observations.ndim != 2:
         return False
     if isinstance(policy.action, Box) and policy.log_std is None:
         return False
@@ -65,7 +67,7 @@ def terms(parts: Mapping[str, nn.Module], batch: Minibatch, rule: Rule) -> dict[
     assert isinstance(value, Value)
     log_std = [] if policy.log_std is None else [policy.log_std]
     mine, theirs = policy.network.weights(), value.network.weights()
-    arrays: Any = [tensor.numpy() for tensor in batch]
+    arrays: Any = [tensor.numpy() for tensor in batch.numbers()]
     case = _Case(rule, policy.action, Minibatch(*arrays), len(log_std), len(mine))
     numbers: Tensor = _Loss.apply(case, *log_std, *mine, *theirs)  # type: ignore[no-untyped-call]
     return dict(zip(case.names(), numbers.unbind(), strict=True))

@@ -3,16 +3,20 @@
 `gymnasium.make` puts a checker, an order check and a time limit around an environment. Here the environment itself is
 stepped and the time limit counted, unless its specification asks for further wrappers. With MuJoCo that leaves the
 simulator and the environment's own reward: about 27 us a step of HalfCheetah, of which 23 are the simulator's.
+Environments that show images are made by `training.rl.atari_environments`.
 """
 
 from __future__ import annotations
 
+import importlib
+import re
 import sys
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 from numpy import ndarray
 
 from training.rl import capture
@@ -20,6 +24,8 @@ from training.rl.environments import Environments, Episode, Step
 from training.rl.spaces import Discrete, MultiDiscrete, UnsupportedEnvironment, read_action_space, read_observation_size
 
 INSTALL = "pip install 'reprise-training[rl]'"
+INSTALL_ATARI = "pip install 'reprise-training[rl,atari]'"
+_ATARI = re.compile(r"^ALE/|NoFrameskip-v\d+$")
 
 
 class GymnasiumEnvironments(Environments):
@@ -28,25 +34,27 @@ class GymnasiumEnvironments(Environments):
     `members` are the environments that are stepped, without Gymnasium's wrappers where that is possible.
     """
 
+    members: list[Any]
+    _seeds: list[int | None]
+
     def __init__(self, id: str, n: int, *, seed: int) -> None:
-        made = [_make(id) for _ in range(n)]
+        made = [make(id) for _ in range(n)]
         specification = made[0].spec
         wrapped = bool(specification.additional_wrappers)
-        self.members: list[Any] = made if wrapped else [environment.unwrapped for environment in made]
+        self.members = made if wrapped else [environment.unwrapped for environment in made]
         self.id, self.n = id, n
-        self.observation_size = read_observation_size(made[0].observation_space, id)
+        self.observation_shape = (read_observation_size(made[0].observation_space, id),)
+        self.observation_dtype = np.dtype(made[0].observation_space.dtype)
         self.action = read_action_space(made[0].action_space, id)
         self.exact = not wrapped and capture.can_capture(self.members[0])
         limit = specification.max_episode_steps
-        self._limit = sys.maxsize if wrapped or limit is None else int(limit)
-        self._seeds: list[int | None] = [seed + i for i in range(n)]
-        self._elapsed, self._totals = [0] * n, [0.0] * n
+        self._begin(seed, limit=sys.maxsize if wrapped or limit is None else int(limit))
 
     def fresh(self, n: int, seed: int) -> GymnasiumEnvironments:
         """New environments of the same id."""
         return GymnasiumEnvironments(self.id, n, seed=seed)
 
-    def reset(self) -> Float[ndarray, "env observation"]:
+    def reset(self) -> Shaped[ndarray, " env *observation"]:
         """Begin an episode in every environment."""
         return np.stack([self._reset_one(i) for i in range(self.n)])
 
@@ -55,7 +63,7 @@ class GymnasiumEnvironments(Environments):
         rows: Any = actions.tolist() if isinstance(self.action, Discrete) else actions
         if isinstance(self.action, MultiDiscrete):
             rows = actions.astype(np.int64)
-        observations, rewards, final, episodes = [], [], None, []
+        observations, rewards, final, episodes = [], [], None, list[Episode]()
         terminated, truncated = np.zeros(self.n, dtype=bool), np.zeros(self.n, dtype=bool)
         for i, member in enumerate(self.members):
             observation, reward, ended, cut, _ = member.step(rows[i])
@@ -65,7 +73,7 @@ class GymnasiumEnvironments(Environments):
                 terminated[i], truncated[i] = ended, cut or self._elapsed[i] >= self._limit
                 final = final or {}
                 final[i] = observation
-                episodes.append(Episode(i, self._totals[i], self._elapsed[i]))
+                episodes += self._finished(i)
                 observation = self._reset_one(i)
             observations.append(observation)
             rewards.append(reward)
@@ -81,37 +89,60 @@ class GymnasiumEnvironments(Environments):
         if not self.exact:
             return {"members": [], "elapsed": [], "totals": []}
         return {
-            "members": [capture.capture(member) for member in self.members],
+            "members": [self._capture(i) for i in range(self.n)],
             "elapsed": list(self._elapsed),
             "totals": list(self._totals),
         }
 
-    def set_state(self, state: Mapping[str, Any]) -> Float[ndarray, "env observation"] | None:
+    def set_state(self, state: Mapping[str, Any]) -> Shaped[ndarray, " env *observation"] | None:
         """Go back to a captured state; where there is none, begin new episodes and return their observations."""
         if not self.exact:
             return self.reset()
-        for member, saved, seed in zip(self.members, state["members"], self._seeds, strict=True):
-            member.reset(seed=seed)  # an environment refuses to step that was never reset
-            capture.restore(member, saved)
+        for i, saved in zip(range(self.n), state["members"], strict=True):
+            self._restore(i, saved)
         self._seeds = [None] * self.n
         self._elapsed, self._totals = list(state["elapsed"]), list(state["totals"])
         return None
 
-    def _reset_one(self, i: int) -> Float[ndarray, " observation"]:
+    def _begin(self, seed: int, *, limit: int) -> None:
+        """Seeds and counts before the first step; `limit` is that of an episode's steps."""
+        self._limit = limit
+        self._seeds = [seed + i for i in range(self.n)]
+        self._elapsed, self._totals = [0] * self.n, [0.0] * self.n
+
+    def _finished(self, i: int) -> list[Episode]:
+        """What is reported where the episode of environment i has ended."""
+        return [Episode(i, self._totals[i], self._elapsed[i])]
+
+    def _capture(self, i: int) -> dict[str, Any]:
+        return capture.capture(self.members[i])
+
+    def _restore(self, i: int, state: Mapping[str, Any]) -> None:
+        self.members[i].reset(seed=self._seeds[i])  # an environment refuses to step that was never reset
+        capture.restore(self.members[i], state)
+
+    def _reset_one(self, i: int) -> Shaped[ndarray, " *observation"]:
         seed, self._seeds[i] = self._seeds[i], None
         self._elapsed[i], self._totals[i] = 0, 0.0
         observation: ndarray = self.members[i].reset(seed=seed)[0]
         return observation
 
 
-def _make(id: str) -> Any:
-    """Raises as `make_environments`."""
+def make(id: str) -> Any:
+    """One environment as Gymnasium makes it; raises as `make_environments`."""
     try:
         import gymnasium
     except ImportError as error:
         raise ImportError(f"{id}: environments need Gymnasium, which is not installed; {INSTALL}") from error
+    if _ATARI.search(id):
+        try:
+            importlib.import_module("ale_py")  # it registers its games
+        except ImportError as error:
+            raise ImportError(f"{id}: Atari games need ale-py, which is not installed; {INSTALL_ATARI}") from error
     try:
-        with capture.quiet_mujoco():
+        with capture.quiet_mujoco(), warnings.catch_warnings():
+            # which version of an environment is meant, the caller has said: papers are reproduced on older ones too
+            warnings.filterwarnings("ignore", message=r".*The environment \S+ is out of date")
             return gymnasium.make(id, disable_env_checker=True)
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         if not capture.has_mujoco():

@@ -3,7 +3,7 @@
 Each is a tanh network of two layers of 64 units (Schulman et al. 2017, section 6.1); with a shared encoder the hidden
 layers are the encoder's and the other two are linear maps of what it gives. Weights are orthogonal with gain sqrt(2) in
 hidden layers, 0.01 in the policy's last (so that all actions are about as likely at first) and 1 in the value
-function's; biases are 0 (Huang et al. 2022, core detail 2).
+function's; biases are 0 (Huang et al. 2022, core detail 2). For images `training.rl.convolutional` is the encoder.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class MLP(nn.Module):
         self.ends_in_tanh = last_gain is None
         for i, layer in enumerate(self._layers):
             gain = HIDDEN_GAIN if last_gain is None or i < len(pairs) - 1 else last_gain
-            _initialise(layer, gain if orthogonal else None, generator)
+            initialise(layer, gain if orthogonal else None, generator)
 
     def forward(self, x: Float[Tensor, "batch input"]) -> Float[Tensor, "batch output"]:
         """The last layer's output."""
@@ -57,9 +57,11 @@ class MLP(nn.Module):
         return [tensor for layer in self._layers for tensor in (layer.weight, layer.bias)]
 
 
-def _initialise(layer: nn.Linear, gain: float | None, generator: torch.Generator) -> None:
+def initialise(layer: nn.Linear | nn.Conv2d, gain: float | None, generator: torch.Generator) -> None:
+    """Orthogonal weights with that gain and biases 0; where it is None, PyTorch's own initialisation."""
+    assert layer.bias is not None
     if gain is None:  # PyTorch's default, from our generator
-        bound = 1 / math.sqrt(layer.in_features)
+        bound = 1 / math.sqrt(layer.weight[0].numel())
         nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
         nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
     else:

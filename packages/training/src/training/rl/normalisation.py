@@ -25,13 +25,13 @@ _FIRST_COUNT = 1e-4  # the weight of the mean 0 and variance 1 before the first 
 
 
 class ObservationNormaliser:
-    """Statistics of each column of the observations, in float64."""
+    """Statistics of each number of the observations, in float64."""
 
-    def __init__(self, columns: int, *, clip: float = 10.0) -> None:
-        self.mean, self.variance, self.count = np.zeros(columns), np.ones(columns), _FIRST_COUNT
+    def __init__(self, shape: int | tuple[int, ...], *, clip: float = 10.0) -> None:
+        self.mean, self.variance, self.count = np.zeros(shape), np.ones(shape), _FIRST_COUNT
         self.clip = clip
 
-    def update(self, observations: Float[ndarray, "batch column"]) -> None:
+    def update(self, observations: Float[ndarray, " batch *shape"]) -> None:
         """Take a batch into the statistics."""
         n = len(observations)
         total = self.count + n
@@ -45,7 +45,7 @@ class ObservationNormaliser:
         self.mean = self.mean + difference * (n / total)
         self.count = total
 
-    def __call__(self, observations: Float[ndarray, "batch column"]) -> Float[ndarray, "batch column"]:
+    def __call__(self, observations: Float[ndarray, " batch *shape"]) -> Float[ndarray, " batch *shape"]:
         """Normalised and clipped; the statistics are not changed."""
         scaled = (observations - self.mean) / np.sqrt(self.variance + _EPSILON)
         return np.minimum(np.maximum(scaled, -self.clip), self.clip)

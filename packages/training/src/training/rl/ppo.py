@@ -8,7 +8,11 @@
 What it remembers between steps is its state: environments, normalisers, random numbers, the rollout and the place in
 it. A run that was killed and restored goes on bit for bit (on a CPU, with environments whose state can be captured).
 With `Options.data_parallel` every process collects the same rollout and takes its share of each minibatch; `target_kl`
-cannot be used there, as each process would see another KL.
+is refused there, as each process would see another KL.
+
+With a memory the rows of a minibatch are whole sequences of some environments. The states of the memory before a
+rollout are kept as they were, and those inside it are rebuilt by the present weights in every update (Huang et al.
+2022, LSTM details 4 and 5).
 
 The approximate KL is the mean of (r - 1) - log r (Schulman 2020, Approximating KL Divergence; core detail 12).
 """
@@ -21,11 +25,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from training.errors import TrainingError
+from training.options import Options
 from training.parts import Part
 from training.rl import fused
 from training.rl.agents import check_agent
 from training.rl.distributions import Distribution
 from training.rl.environments import Environments
+from training.rl.memory import Sequences, features
 from training.rl.minibatches import Minibatch, Prepared, cut, prepare
 from training.rl.objectives import (
     AdaptiveKL,
@@ -46,7 +53,7 @@ _CLIP_FRACTION = 0.2  # what counts as clipped under objectives that do not clip
 
 
 class PPO:
-    """The task. Modules are those of `agent`: "policy", "value", and "encoder" where they share one.
+    """The task. Modules are those of `agent`: "policy", "value", and "encoder" and "memory" where they share them.
 
     Args:
         environments: as many copies as the settings say.
@@ -112,18 +119,26 @@ class PPO:
         if self.rollouts >= self.settings.rollouts and self._used_up():
             run.stopped = f"{self.environment_steps} environment steps"
 
+    def check_options(self, options: Options, /) -> None:
+        """Raises TrainingError for `target_kl` in several processes."""
+        if options.data_parallel and self.settings.target_kl is not None:
+            raise TrainingError(
+                f"Settings.target_kl with Options.data_parallel: expected None, got {self.settings.target_kl}, as "
+                "every process would see the KL of its own rows and stop at another step; leave one of the two out"
+            )
+
     def batch(self, step: int, /) -> Minibatch:
         """The next minibatch."""
         if self._used_up():
             self._next_rollout()
         count = self.settings.minibatches
         if self._position % count == 0:
-            self._order = torch.from_numpy(self.collector.rng.permutation(self.settings.batch))
+            self._order = torch.from_numpy(self.collector.rng.permutation(self.settings.shuffled))
             self._cut()
         batch = self._epoch[self._position % count]
         self._position += 1
         self._last_step = step
-        return batch
+        return batch._replace(observations=batch.observations.float())  # bytes until here, where they are images
 
     def loss(self, parts: Mapping[str, nn.Module], batch: Minibatch, /) -> dict[str, Tensor]:
         """The terms of the loss, weighted: "policy", "value", and where they count "entropy" and "kl"."""
@@ -136,7 +151,7 @@ class PPO:
             found = fused.terms(parts, batch, rule)
             self._note(rule.noted["approx_kl"], rule.noted["clip_fraction"])
             return found
-        seen = parts["encoder"](batch.observations) if "encoder" in parts else batch.observations
+        seen = features(parts, batch.observations, batch.sequences)
         policy: Distribution = parts["policy"](seen)
         log_ratio = policy.log_prob(batch.actions) - batch.log_probs
         ratio = log_ratio.exp()
@@ -178,7 +193,8 @@ class PPO:
             "collector": self.collector.state_dict(),
             "rollouts": self.rollouts,
             "kl_coefficient": self.kl_coefficient,
-            "rows": None if prepared is None else [tensor.clone() for tensor in prepared.rows],
+            "rows": None if prepared is None else [tensor.clone() for tensor in prepared.rows.numbers()],
+            "sequences": _cloned(prepared.rows.sequences) if prepared is not None else None,
             "explained_variance": 0.0 if prepared is None else prepared.explained_variance,
             "entropy": 0.0 if prepared is None else prepared.entropy,
             "order": self._order,
@@ -199,6 +215,8 @@ class PPO:
         self._prepared = None
         if state["rows"] is not None:
             rows = Minibatch(*(tensor.to(self._device) for tensor in state["rows"]))
+            if state.get("sequences") is not None:
+                rows = rows._replace(sequences=Sequences(*(tensor.to(self._device) for tensor in state["sequences"])))
             self._prepared = Prepared(rows, float(state["explained_variance"]), float(state["entropy"]))
             self._cut()
 
@@ -231,7 +249,7 @@ class PPO:
 
     def _kl(self, rows: Minibatch) -> float:
         with torch.no_grad():
-            seen = self.modules["encoder"](rows.observations) if "encoder" in self.modules else rows.observations
+            seen = features(self.modules, rows.observations, rows.sequences)
             policy: Distribution = self.modules["policy"](seen)
             # mypy: as in the loss
             return float(policy.like(rows.old).kl(policy).mean())  # type: ignore[arg-type]
@@ -240,3 +258,7 @@ class PPO:
         self._approx_kl = approx_kl
         self._sums = (self._sums[0] + approx_kl, self._sums[1] + clip_fraction)
         self._counted += 1
+
+
+def _cloned(sequences: Sequences | None) -> list[Tensor] | None:
+    return None if sequences is None else [tensor.clone() for tensor in sequences]

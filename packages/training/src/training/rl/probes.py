@@ -1,4 +1,4 @@
-"""Five environments so small that only one thing can be wrong where one of them is not solved.
+"""Environments so small that only one thing can be wrong where one of them is not solved.
 
     constant      one action, observation 0, one step, reward 1          V(0) = 1                value loss
     observation   one action, observation +-1, one step, that reward     V(o) = o                the network's input
@@ -7,7 +7,10 @@
     both          two actions, observation +-1, +1 if they agree, or -1  pi(agree) = 1, V(o) = 1 rows kept together
 
 The list is Andy Jones' (2021, Debugging Reinforcement Learning Systems), in the order in which they are to be solved:
-the first that fails says where to look. Each takes less than a second.
+the first that fails says where to look. Each takes less than a second. For policies with memory there is one more:
+
+    memory        two actions, observation +-1, then 0 three times, +1   pi(agree) = 1, V = 1    states of the LSTM
+                  if the last action agrees with the first observation
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from training.loop import train
 from training.rl.agents import agent
 from training.rl.distributions import Categorical
 from training.rl.environments import Environments, Episode, Step, copies_rng
+from training.rl.memory import Sequences, features
 from training.rl.ppo import PPO
 from training.rl.settings import Settings
 from training.rl.spaces import Discrete
@@ -54,6 +58,8 @@ class Probe:
         reward: of the last step, from observations and actions; the others give 0.
         values: of each observation that is met, for the best policy, from gamma.
         best: the right action for each of them, where there is a choice.
+        hidden: observations after the first are 0, and the reward is that of the first one; values and actions are
+            those at the last step, by first observation.
     """
 
     name: str
@@ -63,6 +69,11 @@ class Probe:
     reward: Callable[[ndarray, ndarray], ndarray]
     values: Callable[[float], Mapping[float, float]]
     best: Mapping[float, int]
+    hidden: bool = False
+
+    def seen(self, starts: Float[ndarray, " env"], step: int) -> Float[ndarray, " env"]:
+        """Observations after so many steps of an episode."""
+        return np.zeros_like(starts) if self.hidden and step else starts + step
 
 
 PROBES = (
@@ -80,6 +91,16 @@ PROBES = (
         {-1.0: 0, 1.0: 1},
     ),
 )
+MEMORY = Probe(
+    "memory",
+    2,
+    (-1.0, 1.0),
+    4,
+    lambda o, a: o * (2.0 * a - 1.0),
+    lambda gamma: {-1.0: 1.0, 1.0: 1.0},
+    {-1.0: 0, 1.0: 1},
+    hidden=True,
+)
 
 
 class ProbeEnvironments(Environments):
@@ -87,9 +108,10 @@ class ProbeEnvironments(Environments):
 
     def __init__(self, probe: Probe, n: int, *, seed: int) -> None:
         self.probe, self.id, self.n = probe, f"probe {probe.name}", n
-        self.observation_size, self.action, self.exact = 1, Discrete(probe.actions), True
+        self.observation_shape, self.observation_dtype = (1,), np.dtype(np.float64)
+        self.action, self.exact = Discrete(probe.actions), True
         self._rng = copies_rng(n, seed)
-        self._observations = np.zeros(n)
+        self._starts = np.zeros(n)
         self._time = 0  # all copies begin and end together
 
     def fresh(self, n: int, seed: int) -> ProbeEnvironments:
@@ -100,17 +122,17 @@ class ProbeEnvironments(Environments):
         """Draw first observations."""
         self._time = 0
         starts = self.probe.starts
-        self._observations = np.array([starts[int(generator.integers(len(starts)))] for generator in self._rng])
-        return self._observations[:, None].copy()
+        self._starts = np.array([starts[int(generator.integers(len(starts)))] for generator in self._rng])
+        return self._seen()
 
     def step(self, actions: Shaped[ndarray, " env"]) -> Step:
         """One step of every copy."""
         self._time += 1
         last = self._time == self.probe.length
-        rewards = self.probe.reward(self._observations, actions) if last else np.zeros(self.n)
+        judged = self._starts if self.probe.hidden else self._starts + (self._time - 1)
+        rewards = self.probe.reward(judged, actions) if last else np.zeros(self.n)
         ended: Bool[ndarray, " env"] = np.full(self.n, last)
-        self._observations = self._observations + 1
-        final = self._observations[:, None].copy()
+        final = self._seen()
         if not last:
             return Step(final, rewards, ended, np.zeros(self.n, dtype=bool), None, ())
         episodes = tuple(Episode(i, float(reward), self.probe.length) for i, reward in enumerate(rewards))
@@ -119,13 +141,16 @@ class ProbeEnvironments(Environments):
     def get_state(self) -> dict[str, Any]:
         """Observations, time and generators."""
         rng = [generator.bit_generator.state for generator in self._rng]
-        return {"observations": torch.from_numpy(self._observations.copy()), "time": self._time, "rng": rng}
+        return {"starts": torch.from_numpy(self._starts.copy()), "time": self._time, "rng": rng}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go back to a captured state."""
-        self._observations, self._time = state["observations"].numpy().copy(), int(state["time"])
+        self._starts, self._time = state["starts"].numpy().copy(), int(state["time"])
         for generator, saved in zip(self._rng, state["rng"], strict=True):
             generator.bit_generator.state = saved
+
+    def _seen(self) -> Float[ndarray, "env 1"]:
+        return self.probe.seen(self._starts, self._time)[:, None]
 
 
 @dataclass(frozen=True)
@@ -156,18 +181,34 @@ def check_probe(probe: Probe, *, settings: Settings = SETTINGS, seed: int = 0) -
     task = PPO(environments, modules, settings, seed=seed)
     train(task, task.parts(), steps=task.updates, max_gradient_norm=settings.max_gradient_norm)
     expected = probe.values(settings.gamma)
-    observations = torch.tensor([[observation] for observation in expected])
     with torch.no_grad():
-        seen = modules["encoder"](observations) if "encoder" in modules else observations
+        keys, seen = _met(probe, modules, settings)
         values, policy = modules["value"](seen).tolist(), modules["policy"](seen)
     assert isinstance(policy, Categorical)
     probabilities = policy.log_probabilities.exp()
-    rows = {observation: row for row, observation in enumerate(expected)}
+    rows = {observation: row for row, observation in enumerate(keys)}
     return ProbeResult(
         probe.name,
-        {observation: (expected[observation], values[row]) for observation, row in rows.items()},
+        {observation: (value, values[rows[observation]]) for observation, value in expected.items()},
         {observation: float(probabilities[rows[observation], action]) for observation, action in probe.best.items()},
     )
+
+
+def _met(
+    probe: Probe, modules: Mapping[str, torch.nn.Module], settings: Settings
+) -> tuple[list[float], Float[torch.Tensor, "row feature"]]:
+    """Observations in the episodes that there are, and what the heads get there; a memory has seen what was before."""
+    starts = np.array(probe.starts)
+    table = np.stack([probe.seen(starts, step) for step in range(probe.length)], axis=1)
+    observations = torch.from_numpy(table.reshape(-1, 1).astype(np.float32))
+    sequences = None
+    if settings.lstm is not None:
+        begins = torch.zeros(table.shape, dtype=torch.bool)
+        sequences = Sequences(torch.zeros(len(starts), 2 * settings.lstm), begins)
+    found = features(modules, observations, sequences)
+    if probe.hidden:
+        return list(probe.starts), found[probe.length - 1 :: probe.length]
+    return table.ravel().tolist(), found
 
 
 def check_probes(*, settings: Settings = SETTINGS, seed: int = 0) -> list[ProbeResult]:

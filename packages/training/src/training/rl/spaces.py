@@ -77,7 +77,28 @@ def read_observation_size(space: Any, where: str) -> int:
     """
     if type(space).__name__ == "Box" and len(space.shape) == 1:
         return int(space.shape[0])
+    remedy = "flatten them with a wrapper (gymnasium.wrappers.FlattenObservation)"
+    if _shows_images(space):
+        remedy = "images are taken by make_environments(..., wrappers=AtariOptions())"
+    raise UnsupportedEnvironment(f"{where}: expected observations from a Box of one dimension, got {space}; {remedy}")
+
+
+def read_image_shape(space: Any, where: str) -> tuple[int, int, int]:
+    """Rows, columns and channels (1 or 3) of the images of a Gymnasium observation space.
+
+    Raises:
+        UnsupportedEnvironment: naming the space, unless it is a Box of bytes (row, column) or (row, column, 1 or 3).
+    """
+    if _shows_images(space):
+        rows, columns, *channels = map(int, space.shape)
+        return rows, columns, channels[0] if channels else 1
     raise UnsupportedEnvironment(
-        f"{where}: expected observations from a Box of one dimension, got {space}; flatten them with a wrapper "
-        "(gymnasium.wrappers.FlattenObservation)"
+        f"{where}: expected images, as a Box of uint8 (row, column) or (row, column, 1 or 3), got {space}; leave out "
+        "`wrappers`, or let the environment show images"
     )
+
+
+def _shows_images(space: Any) -> bool:
+    if type(space).__name__ != "Box" or space.dtype.kind != "u" or space.dtype.itemsize != 1:
+        return False
+    return len(space.shape) == 2 or (len(space.shape) == 3 and space.shape[2] in (1, 3))
