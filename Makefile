@@ -10,8 +10,10 @@ TORCH_OWNS := cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cu
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx triton
 OURS := reprise $(addprefix reprise-,circuits function-vectors interventions steering training zoo)
+DIST := build/dist
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
-.PHONY: figures test check lint types imports schemas format verify lock clean
+.PHONY: figures test check lint types imports schemas format verify docs lock wheels dist notebooks clean
 
 ## Recompute every result of the tiny tier from the shipped models, redraw the figures, write the report.
 figures: $(STAMP)
@@ -50,10 +52,32 @@ format: $(STAMP)
 verify: $(STAMP)
 	$(BIN)/reprise verify --all --tier tiny
 
+## Build the documentation site from the docstrings, READMEs and docs/: build/docs/index.html, which needs no server.
+docs: $(STAMP)
+	$(BIN)/sphinx-build -W --keep-going -q -c docs -d build/docs-cache . build/docs
+
 lock:
 	$(BIN)/uv pip compile --universal --no-header --no-annotate --python-version 3.11 --upgrade \
 		$(addprefix --no-emit-package ,$(TORCH_OWNS) $(OURS)) \
 		$(addsuffix /pyproject.toml,$(MEMBERS)) --group pyproject.toml:dev -o requirements.lock
+
+## A release in build/dist: source archives and wheels, and the models and data as reprise-shared-VERSION.tar. The same
+## commit gives the same bytes: uv_build writes no times, git that of the commit. Weights gain little from compression.
+dist: wheels
+	git archive --format=tar --prefix=shared/ --add-file=LICENSE --prefix= --output=$(DIST)/reprise-shared-$(VERSION).tar \
+		HEAD shared
+
+wheels: $(STAMP)
+	$(BIN)/uv build --quiet --all-packages --clear --no-create-gitignore --out-dir $(DIST)
+
+## The tutorials of docs/tutorials as executed notebooks in build/notebooks.
+notebooks: $(patsubst docs/tutorials/%.md,build/notebooks/%.ipynb,$(wildcard docs/tutorials/*.md))
+
+build/notebooks/%.ipynb: docs/tutorials/%.md $(STAMP)
+	mkdir -p $(@D)
+	$(BIN)/jupytext --quiet --to ipynb --output $@.partial.ipynb $<
+	PYTHONWARNINGS="ignore:IProgress" $(BIN)/jupyter-execute --inplace $@.partial.ipynb
+	mv $@.partial.ipynb $@
 
 $(STAMP): requirements.lock pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

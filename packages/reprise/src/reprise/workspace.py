@@ -24,7 +24,10 @@ def find_root(start: Path | None = None) -> Path:
     for folder in (start, *start.parents):
         if (folder / "replications").is_dir():
             return folder
-    raise UserError(f"{start}: no folder replications/ here or above; run reprise in the project, or set REPRISE_ROOT")
+    raise UserError(
+        f"{start}: no folder replications/ here or above; run reprise in the project, set REPRISE_ROOT, or make that "
+        "folder to begin a project of your own"
+    )
 
 
 def folders(root: Path) -> tuple[Path, ...]:

@@ -35,7 +35,8 @@ NAMES = (
 
 
 def shared_folder() -> Path:
-    """The project's shared/ folder: below $REPRISE_ROOT, or at or above this file or the current folder.
+    """The folder shared/ of a checkout or of an unpacked release, at or above $REPRISE_ROOT if that is set, else at or
+    above this file or the current folder.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -45,7 +46,10 @@ def shared_folder() -> Path:
         for folder in (start, *start.resolve().parents):
             if (folder / "shared" / "models").is_dir():
                 return folder / "shared"
-    raise FileNotFoundError("no folder shared/models; run in a checkout of the project, or set REPRISE_ROOT to one")
+    raise FileNotFoundError(
+        f"no folder shared/models at or above {starts[-1]}; the models are no part of the package: run in a checkout "
+        "of the project or where a release's reprise-shared-*.tar is unpacked, or set REPRISE_ROOT to such a folder"
+    )
 
 
 def folder(name: str) -> Path:
