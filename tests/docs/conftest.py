@@ -1,0 +1,26 @@
+"""The documentation site, built once for the tests that look at it, and a browser to open it in."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.browser.conftest import browser, visit  # noqa: F401 (fixtures)
+from tests.docs.pages import ROOT
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the built site; tutorials are shown without running them, which has tests of its own."""
+    folder = tmp_path_factory.mktemp("site")
+    options = ["-W", "--keep-going", "-q", "-D", "nb_execution_mode=off", "-c", str(ROOT / "docs")]
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", *options, "-d", str(folder / "cache"), str(ROOT), str(folder / "html")],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, f"the documentation does not build without warnings:\n{done.stderr[-4000:]}"
+    return folder / "html"
