@@ -6,8 +6,8 @@
 3. layers, heads, table: what the vector does, beside every baseline.
 4. decoding, composition, templates: what it decodes to, adds up with, and whether it depends on its template.
 
-With --data FOLDER all tasks are the folder's. The measurements that judge the claims are in `claims.py`; they read
-stored results alone.
+With --data FOLDER all tasks are the folder's, and with --backend the model is run by nnsight, NDIF or a server. The
+measurements that judge the claims are in `claims.py`; they read stored results alone.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from pathlib import Path
 from replications.function_vectors import extraction_stages, score_stages, vector_stages
 from replications.function_vectors.claims import CLAIMS
 
+from function_vectors import backends
 from reprise import Stage
 
-__all__ = ["CLAIMS", "STAGES", "TAKES_DATA"]
+__all__ = ["CHECK_BACKEND", "CLAIMS", "STAGES", "TAKES_DATA"]
 
 TAKES_DATA = True
+CHECK_BACKEND = backends.check
 ROOT = Path(__file__).resolve().parents[2]
 DATA = (
     "shared/data/templates.json",

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 from numpy.typing import NDArray
-from replications.function_vectors.setting import PRIMARY, Halves, Setting, heads_of_paper, settle
+from replications.function_vectors.setting import PRIMARY, Halves, Setting, settle
 from replications.function_vectors.vectors import MeanZ, order_of, stored_z
 from torch import Tensor
 
@@ -149,7 +149,7 @@ def scores_of(setting: Setting, halves: Halves, z: MeanZ, order: Sequence[Head])
 
 def candidates(setting: Setting, n_heads: int) -> list[int]:
     """The numbers of heads among which is chosen."""
-    most, of_paper = max(1, n_heads // 2), heads_of_paper(setting.runner.network)
+    most, of_paper = max(1, n_heads // 2), setting.heads_of_paper
     return numbers(most) if of_paper is None else [min(of_paper, most)]
 
 
@@ -162,7 +162,7 @@ def chosen(setting: Setting, parts: Sequence[Scores], order: Sequence[Head]) -> 
         "ks": candidates(setting, len(order)),
         "k": best.k,
         "layer": best.layer,
-        "k_from_paper": heads_of_paper(setting.runner.network) is not None,
+        "k_from_paper": setting.heads_of_paper is not None,
         "accuracy": best.accuracy,
     }
     return array(scores.accuracy), facts

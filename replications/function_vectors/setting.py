@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any
 
-import torch
 from replications.function_vectors.prompts import Prompter
 
-import interventions
-from function_vectors import EncodingError, EngineRunner, Pair, Task, TaskError, load_tasks, load_templates, split
-from interventions import Tokenizer
+from function_vectors import EncodingError, Pair, Task, TaskError, backends, load_tasks, load_templates, split
+from function_vectors.backends import Backed
+from function_vectors.runners import Runner
+from interventions import ModelError, Tokenizer
 from reprise import Job, Result
 
 PRIMARY, NATURAL = "primary", "natural"
@@ -99,12 +99,22 @@ class Halves:
 class Setting:
     """What a stage works with; `left_out` says why some tasks are not among `tasks`."""
 
-    runner: EngineRunner
+    backed: Backed
     prompts: Prompter
     trials: Trials
     source: str
     tasks: Mapping[str, Halves]
     left_out: Mapping[str, str]
+
+    @property
+    def runner(self) -> Runner:
+        return self.backed.runner
+
+    @property
+    def heads_of_paper(self) -> int | None:
+        """How many heads the paper takes for such a model; None for others."""
+        config: Any = self.backed.model.network.config
+        return HEADS_OF_PAPER.get((config.model_type, config.num_hidden_layers))
 
     def of(self, group: str) -> dict[str, Halves]:
         return {name: halves for name, halves in self.tasks.items() if halves.group == group}
@@ -154,17 +164,18 @@ def settle(job: Job) -> Setting:
 
     Raises:
         ModelError: the model cannot be loaded, or has no tokenizer.
+        BackendError: the job's backend lacks something here.
         TaskError: as `tasks_of`; or fewer than two primary tasks are left.
     """
     source, trials = tasks_of(job), TRIALS[job.tier]
     templates = load_templates(job.root / "shared" / "data" / "templates.json")
-    model = interventions.load(job.model.location, device=job.device, dtype=getattr(torch, job.dtype))
+    backed = backends.load(job.backend, job.model.location, device=job.device, dtype=job.dtype, batch_size=trials.batch)
+    model = backed.model
     if model.tokenizer is None:
-        raise interventions.ModelError(
+        raise ModelError(
             f"{job.model.name}: no tokenizer; function vectors are of words, add tokenizer.json to the model's folder"
         )
     prompts = Prompter(model.tokenizer, model.bos, model.n_ctx, templates, trials.scored, job.seed)
-    runner = EngineRunner(model.network, batch_size=trials.batch)
     earlier = job.inputs.by_stage.get("means", {}).get(job.model.name)
     tasks: dict[str, Halves] = {}
     left_out: dict[str, str] = {}
@@ -180,7 +191,7 @@ def settle(job: Job) -> Setting:
                 tasks[name] = found
             else:
                 left_out[name] = found
-    setting = Setting(runner, prompts, trials, source.name, tasks, left_out)
+    setting = Setting(backed, prompts, trials, source.name, tasks, left_out)
     if len(setting.primary) < 2:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items() if name in source.primary)
         raise TaskError(
@@ -188,11 +199,6 @@ def settle(job: Job) -> Setting:
             f"task's vector is one of the controls; add tasks{f' or mend these ({reasons})' if reasons else ''}"
         )
     return setting
-
-
-def heads_of_paper(network: Any) -> int | None:
-    """How many heads the paper takes for such a model; None for others."""
-    return HEADS_OF_PAPER.get((network.config.model_type, network.config.num_hidden_layers))
 
 
 def _admit(prompts: Prompter, group: str, task: Task, shots: int) -> Halves | str:

@@ -48,7 +48,7 @@ def decoding(job: Job) -> Result:
         original = array(_right(setting, zero_shot, vector))
         n = min(REBUILT_FROM, runner.decoded(vector.vector[None]).shape[-1])
         again = [
-            rebuild(runner.network, vector, n=n, seed=job.seed + start, steps=trials.steps)
+            rebuild(setting.backed.readout, vector, n=n, seed=job.seed + start, steps=trials.steps)
             for start in range(trials.rebuilds)
         ]
         rebuilt = np.mean([array(_right(setting, zero_shot, each.vector)) for each in again], axis=0)

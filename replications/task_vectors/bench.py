@@ -10,8 +10,8 @@ from replications.task_vectors import prompts
 from replications.task_vectors.prompts import Entry, Shown
 from torch import Tensor
 
-import interventions
-from function_vectors import Encoded, EngineRunner, ICLPrompt, Task, Template, encode, icl_prompts, task_vectors
+from function_vectors import Encoded, ICLPrompt, Task, Template, backends, encode, icl_prompts, task_vectors
+from function_vectors.runners import Runner
 from interventions import Model, Tokenizer
 from reprise import Job
 
@@ -39,7 +39,7 @@ class Bench:
 
     model: Model
     tokenizer: Tokenizer
-    runner: EngineRunner
+    runner: Runner
     template: Template
     entries: list[Entry]
     skipped: dict[str, str]
@@ -73,14 +73,14 @@ def bench_of(job: Job) -> Bench:
     Raises:
         ValueError: the model has no tokenizer.
         TaskError: no primary task can be shown.
+        BackendError: the job's backend lacks something here.
     """
-    model, trials = interventions.load(job.model.location, device=job.device, dtype=getattr(torch, job.dtype)), TRIALS
-    if model.tokenizer is None:
-        raise ValueError(f"{model.name}: no tokenizer, so no task can be shown to it; put its files in the folder")
+    backed, trials = backends.load(job.backend, job.model.location, device=job.device, dtype=job.dtype), TRIALS
+    model, tokenizer = backed.model, backed.tokenizer
     shots = trials[job.tier].shots
-    found, skipped = prompts.entries(prompts.tasks_of(job), model.tokenizer, shots=shots, seed=job.seed)
-    runner, template = EngineRunner(model.network), prompts.template_of(job.root)
-    return Bench(model, model.tokenizer, runner, template, found, skipped, trials[job.tier], job.seed)
+    found, skipped = prompts.entries(prompts.tasks_of(job), tokenizer, shots=shots, seed=job.seed)
+    template = prompts.template_of(job.root)
+    return Bench(model, tokenizer, backed.runner, template, found, skipped, trials[job.tier], job.seed)
 
 
 def answers(bench: Bench, entry: Entry) -> Int[Tensor, " token"]:

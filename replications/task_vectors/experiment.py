@@ -32,6 +32,7 @@ from function_vectors import (
     FunctionVector,
     Scores,
     adding,
+    backends,
     choose,
     conflict,
     decode,
@@ -44,9 +45,10 @@ from function_vectors import (
 )
 from reprise import Job, Result, Stage
 
-__all__ = ["CLAIMS", "STAGES", "TAKES_DATA"]
+__all__ = ["CHECK_BACKEND", "CLAIMS", "STAGES", "TAKES_DATA"]
 
 TAKES_DATA = True
+CHECK_BACKEND = backends.check
 N_TOKENS = 10  # decoded of each task
 GROUPING = ("nearest", "within", "between")
 Array = NDArray[np.generic]

@@ -216,7 +216,7 @@ def test_the_stages_find_what_plain_hooks_find_on_the_shipped_model(
     of = run(reference, "tiny", data=tmp_path, only=("means", "effects", "selection", "layers"))
     means, selected, layers = (of.of(stage)["relations-4l"] for stage in ("means", "selection", "layers"))
     plain = setting.settle(job(reference, "tiny", data=tmp_path))
-    network: Any = plain.runner.network
+    network: Any = plain.backed.model.network
     task = plain.tasks["teacher_of"]
     assert {pair.input for pair in task.chosen_on.pairs}.isdisjoint(pair.input for pair in task.scored_on.pairs)
     seen: list[torch.Tensor] = []

@@ -338,6 +338,30 @@ def test_other_packages_are_not_followed(hashes: Hasher, monkeypatch: pytest.Mon
     assert changed(before, hashes()) == set()
 
 
+def test_how_a_class_shows_itself_does_not_count(hashes: Hasher) -> None:
+    shown = LIBRARY.replace(
+        "        return half(3)\n",
+        "        return half(3)\n\n    def __repr__(self):\n        return str(smooth(self.width))\n\n"
+        "    def _repr_html_(self):\n        return unrelated('')\n\n    def plot(self):\n        return WINDOW\n",
+    )
+    other = shown.replace("plot(", "draw(")
+    assert len({LIBRARY, shown, other}) == 3
+    assert changed(hashes(), hashes(library=shown)) == set()
+    assert changed(hashes(), hashes(library=other)) == changed(
+        hashes(), hashes(library=LIBRARY.replace("helped() * 2", "helped() * 3"))
+    )
+
+
+def test_what_a_library_keeps_on_a_class_while_a_run_goes_on_does_not_count(tmp_path: Path) -> None:
+    text = "class Ours:\n    _depth = 2\n\n\ndef stage():\n    return Ours\n"
+    module = load("zoo.of_this_test", tmp_path / "of_this_test.py", text)
+    before = code_sha256(module.stage)
+    module.Ours._cached = True
+    assert code_sha256(module.stage) == before
+    module.Ours._depth = 3
+    assert code_sha256(module.stage) != before
+
+
 def test_registries_of_other_packages_may_fill_while_a_run_goes_on() -> None:
     from reprise.fingerprint import code_sha256
 

@@ -282,6 +282,36 @@ def test_several_papers_at_once(sweep: Toys, cluster: Cluster) -> None:
 
 
 @needs_ray
+def test_several_seeds_at_once(sweep: Toys, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first seed waits in its unit for the end of the second one."""
+    sweep.edit('/ f"wait-{job.unit}"', '/ f"wait-{job.unit}-{job.seed}"')
+    wait = sweep.root / "wait-a-1-0"
+    wait.touch()
+
+    judged = sweep.root / "ray" / "results" / "toys" / "tiny-seed7" / "claims.json"
+    first: list[bool] = []
+
+    def release() -> None:
+        deadline = time.monotonic() + 240
+        while not judged.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        first.append(judged.exists())
+        wait.unlink()
+
+    threading.Thread(target=release, daemon=True).start()
+    asked = ("run", "toys", "--only", "a-1", "--seed", "0", "--seed", "7", "--json")
+    code, said = invoke(*asked, "--executor", "ray", "--out", "ray")
+    assert code == 0, said
+    assert first == [True]
+    assert "toys (seed 7): grow [a-1]: done\n" in said
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    _, alone = invoke(*asked, "--out", "local")
+    assert json.loads(said[said.index("[\n") :]) == json.loads(alone[alone.index("[\n") :])
+    assert files(sweep, "ray") == files(sweep, "local")
+    assert len(files(sweep, "ray")) == 4
+
+
+@needs_ray
 def test_a_cluster_by_its_address(sweep: Toys, cluster: Cluster, tmp_path: Path) -> None:
     import ray
 

@@ -73,6 +73,7 @@ from circuits.path_ablation import path_ablated, path_ablated_head_scores, path_
 from circuits.path_orders import losses_by_order, losses_by_terms
 from circuits.paths import k_composition_circuit, q_composition_circuit, v_composition_circuit
 from circuits.patterns import PatternReducer, attention_patterns, reduce_patterns
+from circuits.plots import plot_heads, plot_pattern
 from circuits.positions import position_and_token_parts, positional_pattern, positional_qk, previous_position_share
 from circuits.score_decomposition import AttentionScoreParts, decompose_attention_scores, mean_score_parts, score_labels
 from circuits.skip_trigrams import SkipTrigram, top_skip_trigrams
@@ -148,6 +149,8 @@ __all__ = [
     "path_ablated",
     "path_ablated_head_scores",
     "path_ablated_log_probs",
+    "plot_heads",
+    "plot_pattern",
     "position_and_token_parts",
     "positional_pattern",
     "positional_qk",

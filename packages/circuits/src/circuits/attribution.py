@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
@@ -23,8 +24,12 @@ from torch import Tensor
 from circuits.bridge import Bridge, chunks, hook_name, record
 from circuits.head_outputs import per_head
 from circuits.lens import check_targets, stream_hooks
+from circuits.notebook import table
 from circuits.tokens import check_tokens
 from circuits.weights import Weights, read_weights
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,42 @@ class LogitAttribution:
     def total(self) -> Float[Tensor, "batch target"]:
         """The model's logit (difference): all components and the biases."""
         return self.values.sum(dim=-1) + self.bias
+
+    def plot(self, n: int = 12, title: str = "Direct logit attribution") -> Figure:
+        """The `n` components that write most, by the size of their mean over all targets, as a matplotlib figure.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        from circuits.figures import bars
+
+        means, order = _ranked(self, n)
+        names = [self.labels[place] for place in order]
+        return bars(means[order], names, title=title, label=f"Mean over {self.bias.numel()} targets (logits)")
+
+    def __repr__(self) -> str:
+        means, order = _ranked(self, 3)
+        parts = "; ".join(f"{self.labels[place]} {float(means[place]):+.3g}" for place in order)
+        return f"<LogitAttribution: {len(self.labels)} components, {self.bias.numel()} targets; most: {parts}>"
+
+    def _repr_html_(self) -> str:
+        means, order = _ranked(self, 12)
+        largest = float(means.abs().max()) or 1.0
+        rows = [[self.labels[place], f"{float(means[place]):+.3f}"] for place in order]
+        shades = [[float(means[place]) / largest] for place in order]
+        left_out = len(self.labels) - len(rows)
+        rest = f"The other {left_out} components" if left_out else "Nothing else"
+        others = float(means.sum() - means[order].sum())
+        note = f"{rest}: {others:+.3f}; biases: {float(self.bias.mean()):+.3f}; total: {float(self.total.mean()):+.3f}."
+        caption = f"Contribution to the logit (logits), mean over {self.bias.numel()} targets"
+        return table(caption, ["component", "contribution"], rows, shades=shades, note=note)
+
+
+def _ranked(attribution: LogitAttribution, n: int) -> tuple[Float[Tensor, " component"], list[int]]:
+    """Means over targets, and the places of the `n` largest by size."""
+    means = attribution.values.flatten(0, 1).mean(dim=0)
+    order: list[int] = means.abs().argsort(descending=True)[:n].tolist()
+    return means, order
 
 
 @torch.no_grad()

@@ -15,13 +15,17 @@ Compare with `composition_baseline`: random matrices of the same shapes do not s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuits.notebook import table
 from circuits.weights import Weights
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,50 @@ class CompositionScores:
     q: Float[Tensor, "layer head layer head"]
     k: Float[Tensor, "layer head layer head"]
     v: Float[Tensor, "layer head layer head"]
+
+    def plot(self, kind: Literal["q", "k", "v"], title: str = "") -> Figure:
+        """One kind of all pairs as a matplotlib heat map: rows are earlier heads, columns later ones.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+            ValueError: a model of one layer, which has no pairs.
+        """
+        from circuits.figures import heat_map
+
+        scores: Tensor = getattr(self, kind)
+        layers, heads = scores.shape[:2]
+        if layers == 1:
+            raise ValueError("composition scores of one layer: expected two or more, since heads of one do not compose")
+        names = [f"{layer}.{head}" for layer in range(layers) for head in range(heads)]
+        return heat_map(
+            scores.reshape(layers * heads, -1)[:-heads, heads:],
+            names[:-heads],
+            names[heads:],
+            title=title or f"{kind.upper()}-composition",
+            axes=("Earlier head", "Later head"),
+            label="Composition score",
+        )
+
+    def __repr__(self) -> str:
+        pairs = "; ".join(f"{kind.upper()} {_largest(getattr(self, kind), 1)[0]}" for kind in ("q", "k", "v"))
+        return f"<CompositionScores of {self.q.shape[0]} layers x {self.q.shape[1]} heads; largest {pairs}>"
+
+    def _repr_html_(self) -> str:
+        columns = [_largest(getattr(self, kind), 8) for kind in ("q", "k", "v")]
+        rows = [[str(place), *pairs] for place, pairs in enumerate(zip(*columns, strict=True), start=1)]
+        caption = "Composition scores, 0 to 1: the largest of all pairs, earlier head > later head"
+        note = "Random matrices do not score 0: compare with composition_baseline."
+        return table(caption, ["rank", "Q-composition", "K-composition", "V-composition"], rows, note=note)
+
+
+def _largest(scores: Float[Tensor, "layer head layer head"], n: int) -> list[str]:
+    """The `n` largest, as text; those of no pair are NaN and come last."""
+    known = scores.nan_to_num(-1.0).flatten()
+    found = []
+    for place in known.argsort(descending=True)[:n]:
+        earlier, head, later, other = (int(index) for index in torch.unravel_index(place, scores.shape))
+        found.append(f"{earlier}.{head} > {later}.{other}: {float(known[place]):.3f}" if known[place] >= 0 else "none")
+    return found or ["none"]
 
 
 class CompositionBaseline(NamedTuple):

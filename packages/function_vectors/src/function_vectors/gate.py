@@ -39,6 +39,7 @@ from function_vectors.evaluation import score, score_by_layer
 from function_vectors.runners import Runner, adding
 from function_vectors.scores import Scores
 from function_vectors.vectors import FunctionVector
+from interventions.notebook import table
 
 MARGINS = 2  # criteria that a difference has to reach; those behind them it must not exceed
 CRITERIA = (
@@ -128,6 +129,19 @@ class Gate:
 
     def __str__(self) -> str:
         return f"{self.task}: " + "; ".join(map(str, self.criteria))
+
+    def __repr__(self) -> str:
+        return f"<Gate {'passed' if self.passed else 'FAILED'}: {self}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [each.name, f"{each.value:.3f}", f"{each.sense} {each.threshold:g}", "passed" if each.passed else "FAILED"]
+            for each in self.criteria
+        ]
+        n = f"{self.zero_shot.n} zero-shot prompts, layer {self.layer}"
+        gained = f"{float(self.with_vector.take('layer', self.layer).accuracy):.3f}"
+        note = f"Accuracy with the vector {gained}, without {float(self.zero_shot.accuracy):.3f}; not judged here."
+        return table(f"Gate of {self.task}: {n}", ["criterion", "accuracy", "asked for", ""], rows, note=note)
 
 
 def gate_by_task(gates: Sequence[Gate]) -> dict[str, tuple[Criterion, ...]]:

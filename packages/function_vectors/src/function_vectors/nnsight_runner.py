@@ -8,9 +8,10 @@ Every cell of a sweep is a row of a traced forward pass: a copy of the prompts i
 one layer, is written over (`nnsight_traces`). `copies` of them share a trace, and answers come back, not logits. The
 numbers are those of `engine.EngineRunner`, at the cost of a forward pass for each cell.
 
-A vLLM engine takes one prompt a request: with `serve` each trace has one row. That way follows what nnsight 0.8.1's
-VLLM wrapper says of itself; it was never run against a server. `remote="local"` sends every trace through the packing
-of a remote one.
+A vLLM engine takes one prompt a request: with `serve` each trace has one row. Its unembedding cannot be called, so that
+vectors are decoded here, by the final norm and the unembedding that `readout` brings. That way follows what nnsight
+0.8.1's VLLM wrapper says of itself; it was never run against a server. `remote="local"` sends every trace through the
+packing of a remote one.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from function_vectors.nnsight_traces import RowEdit, Tracer, ZEdit, reached
 from function_vectors.runners import StreamEdit, batches, check_generation, check_layers
 from interventions import Prompts, SweepResult
 from interventions.hooks import Modules
+from interventions.network import unembed
+from interventions.skeletons import filled, skeleton_of
 
 
 @dataclass(frozen=True)
@@ -89,12 +92,26 @@ class NNsightRunner:
         path = self._modules.architecture.attention_out
         return self._tracer.call([reached(layer, path) for layer in self._tracer.layers], outputs)
 
+    @cached_property
+    def readout(self) -> nn.Module:
+        """The network with the weights of its final norm and unembedding, in float32, brought here; others are absent.
+
+        Raises:
+            ValueError: what came is of another shape, as of a part of an unembedding that is split over devices.
+        """
+        network = skeleton_of(self._modules.network.config)
+        paths = (self._modules.architecture.final_norm, _path_of_unembedding(network))
+        weights = self._tracer.parameters([reached(self.model, path) for path in paths])
+        return filled(network, dict(zip(paths, weights, strict=True)))
+
     def decoded(self, vectors: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_vocab"]:
+        if self.serve is not None:
+            modules = Modules(self.readout)
+            with torch.no_grad():
+                return unembed(modules, modules.final_norm(vectors.float()))
         network: Any = self._modules.network
-        head = network.get_output_embeddings()
-        paths = (self._modules.architecture.final_norm, next(p for p, m in network.named_modules() if m is head))
         x = vectors[None]
-        for path in paths:
+        for path in (self._modules.architecture.final_norm, _path_of_unembedding(network)):
             x = self._tracer.call([reached(self.model, path)], x)
         cap = getattr(network.config, "final_logit_softcapping", None)
         return x[0] if cap is None else torch.tanh(x[0] / cap) * cap
@@ -184,6 +201,11 @@ class NNsightRunner:
 
     def _chunks(self, n: int) -> Iterator[slice]:
         return batches(n, self.copies if self.serve is None else 1)
+
+
+def _path_of_unembedding(network: Any) -> str:
+    head = network.get_output_embeddings()
+    return str(next(path for path, module in network.named_modules() if module is head))
 
 
 def _repeated(prompts: Prompts, copies: int) -> Prompts:

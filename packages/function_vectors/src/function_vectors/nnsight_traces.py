@@ -147,6 +147,21 @@ class Tracer:
                 kept.append((output[0] if isinstance(output, tuple) else output).float().cpu())
         return torch.stack(list(kept))
 
+    @torch.no_grad()
+    def parameters(self, modules: Sequence[Any]) -> list[dict[str, Tensor]]:
+        """The parameters of some modules by their names, on the CPU in their own number format."""
+        first, options = self._call(Prompts(torch.tensor([[0]])))
+        model = self.model
+        with model.trace(first, **options):
+            kept: Any = []
+            kept.save()
+            for module in modules:
+                of_module = {}
+                for name, parameter in module.named_parameters():
+                    of_module[name] = parameter.detach().cpu().clone()
+                kept.append(of_module)
+        return [dict(of_module) for of_module in kept]
+
     def _call(self, prompts: Prompts) -> tuple[Any, dict[str, Any]]:
         """The trace's input and its other arguments."""
         if self.serve is not None:

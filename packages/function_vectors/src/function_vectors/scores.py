@@ -10,10 +10,18 @@ conditions on the same prompts can be compared in pairs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from statistics import NormalDist
+from typing import TYPE_CHECKING
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from interventions.notebook import heat_map, table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -75,3 +83,49 @@ class Scores:
             tuple(self.axes[at] for at in rest),
             tuple(self.coordinates[at] for at in rest),
         )
+
+    def plot(self, title: str = "", *, baseline: float | None = None) -> Figure:
+        """Accuracy as a matplotlib figure: with its interval over one axis, as a heat map over two.
+
+        Args:
+            baseline: an accuracy to compare with, drawn as a dashed line.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+            ValueError: there is no axis.
+        """
+        from interventions import figures
+
+        labels = [[str(place) for place in places] for places in self.coordinates]
+        names, accuracy = [axis.capitalize() for axis in self.axes], f"Accuracy, {self.n} prompts"
+        if len(names) == 1:
+            curves = {"": (self.accuracy, *self.interval())}
+            return figures.lines(curves, labels[0], title=title, x=names[0], y=accuracy, level=baseline)
+        if len(names) != 2:
+            raise ValueError(f"scores with {len(names)} axes: expected one or two to draw; print them instead")
+        axes = (names[0], names[1])
+        return figures.heat_map(self.accuracy, *labels, title=title, axes=axes, label=accuracy, limits=(0.0, 1.0))
+
+    def __repr__(self) -> str:
+        if not self.axes:
+            low, high = self.interval()
+            return f"<Scores: accuracy {float(self.accuracy):.3f} [{low:.3f}, {high:.3f}], {self.n} prompts>"
+        best = self.accuracy.argmax()
+        places = zip(self.axes, self.coordinates, torch.unravel_index(best, self.accuracy.shape), strict=True)
+        at = ", ".join(f"{axis} {of[int(place)]}" for axis, of, place in places)
+        return (
+            f"<Scores over {', '.join(self.axes)}: {self.n} prompts; highest {float(self.accuracy.max()):.3f} at {at}>"
+        )
+
+    def _repr_html_(self) -> str:
+        caption = f"Accuracy [95 % interval], {self.n} prompts"
+        if len(self.axes) == 2:
+            down, across = [[str(place) for place in places] for places in self.coordinates]
+            caption = f"Accuracy, {self.n} prompts"
+            return heat_map(caption, self.accuracy, rows=down, columns=across, corner=" / ".join(self.axes))
+        low, high = self.interval()
+        ends = zip(*(numbers.reshape(-1).tolist() for numbers in (self.accuracy, low, high)), strict=True)
+        cells = [f"{p:.3f} [{below:.3f}, {above:.3f}]" for p, below, above in ends]
+        places = product(*self.coordinates)
+        rows = [[*map(str, at), cell] for at, cell in zip(places, cells, strict=True)]
+        return table(caption, [*self.axes, "accuracy"], rows)

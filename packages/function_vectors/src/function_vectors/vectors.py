@@ -33,6 +33,7 @@ from torch import Tensor
 
 from function_vectors.encoding import Encoded
 from function_vectors.runners import Head, Runner, batches
+from interventions.notebook import table
 
 _TINY = 1e-30
 
@@ -72,6 +73,12 @@ class FunctionVector:
 
     __rmul__ = __mul__
 
+    def __repr__(self) -> str:
+        return f"<FunctionVector: {'; '.join(f'{name} {value}' for name, value in _facts(self).items())}>"
+
+    def _repr_html_(self) -> str:
+        return table("Function vector", ["", ""], [list(fact) for fact in _facts(self).items()])
+
     def _with(self, other: FunctionVector, sign: str, combined: Callable[[Tensor, Tensor], Tensor]) -> FunctionVector:
         if self.vector.shape != other.vector.shape:
             raise ValueError(
@@ -84,6 +91,17 @@ class FunctionVector:
             heads=tuple(dict.fromkeys((*self.heads, *other.heads))),
             layer=self.layer if self.layer == other.layer else None,
         )
+
+
+def _facts(vector: FunctionVector) -> dict[str, str]:
+    """What a vector is of, in words."""
+    return {
+        "task": vector.task,
+        "heads": ", ".join(f"{layer}.{head}" for layer, head in vector.heads) or "not of heads",
+        "layer": "not chosen" if vector.layer is None else str(vector.layer),
+        "numbers": str(len(vector.vector)),
+        "norm": f"{float(vector.vector.norm()):.3g}",
+    }
 
 
 def mean_z(runner: Runner, clean: Encoded) -> Float[Tensor, "layer head d_head"]:

@@ -59,6 +59,16 @@ def final_hidden(
     return output
 
 
+def first_stream(modules: Modules, prompts: Prompts) -> Float[Tensor, "batch pos d_model"]:
+    """The stream before the first layer; the network is run up to there and no further."""
+    seen: list[Tensor] = []
+    try:
+        final_hidden(modules, prompts, {("resid_pre", 0): seen.append}, stop_at_attention)
+    except AttentionReached as reached:
+        reached.ended()
+    return seen[0]
+
+
 def unembed(modules: Modules, hidden: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_vocab"]:
     """Logits of hidden states that the final norm has seen; float32."""
     network: Any = modules.network
@@ -140,9 +150,39 @@ class Replay:
                 arguments[name] = value[:, positions]
             elif name == "position_embeddings" and value is not None:
                 arguments[name] = tuple(part[:, positions] for part in value)
+        return self._called(layer, rows, arguments)
+
+    def again(self, layer: int, stream: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
+        """The layer's output for another stream of the prompts of the ordinary pass, at all their positions."""
+        return self._called(layer, stream, self.arguments[layer])
+
+    def _called(self, layer: int, rows: Tensor, arguments: Arguments) -> Tensor:
         output = self.modules.layers[layer](rows, **arguments)
         result: Tensor = output[0] if isinstance(output, tuple) else output
         return result
+
+    def written(self, layer: int, z: Float[Tensor, "batch *rows head d_head"]) -> Float[Tensor, "batch *rows d_model"]:
+        """What the layer's attention makes of z; a norm that some architectures have behind it comes after this."""
+        found: Tensor = self.modules.output_projection(layer)(z.flatten(-2))
+        return found
+
+    def behind_written(
+        self,
+        layer: int,
+        rows: Float[Tensor, "batch row d_model"],
+        positions: Int[Tensor, " row"],
+        written: Float[Tensor, "batch row d_model"],
+    ) -> Float[Tensor, "batch row d_model"]:
+        """`layer` where its attention is known to write `written`: without queries, keys, values and attention."""
+        attention = self.modules.attention(layer)
+        before = attention.__dict__.get("forward")
+        attention.__dict__["forward"] = lambda *_, **__: (written, None)
+        try:
+            return self.layer(layer, rows, positions)
+        finally:
+            attention.__dict__.pop("forward")
+            if before is not None:
+                attention.__dict__["forward"] = before
 
     def attention_call(
         self, layer: int, rows: Float[Tensor, "batch row d_model"], positions: Int[Tensor, " row"]

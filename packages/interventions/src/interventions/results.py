@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from interventions.notebook import heat_map, table, with_unit
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LARGEST_MAP = 1024  # cells: what a page shows well
 
 
 @dataclass(frozen=True)
@@ -78,3 +86,43 @@ class SweepResult:
             place, index = divmod(place, size)
             cell[axis] = self.coordinates[axis][index]
         return {axis: cell[axis] for axis in self.axes}
+
+    def plot(self, title: str | None = None) -> Figure:
+        """The mean effects as a matplotlib figure: a heat map over two axes, a line with its interval over one.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+            ValueError: the sweep has three axes.
+        """
+        from interventions import figures
+
+        return figures.sweep(self, title, f"mean change of {with_unit(self.metric)}")
+
+    def __repr__(self) -> str:
+        cells = "; ".join(f"{_named(cell)}: {effect:+.3g}" for cell, effect in self.top(3))
+        return f"<SweepResult: {_summary(self)}; largest: {cells}>"
+
+    def _repr_html_(self) -> str:
+        means = self.mean()
+        if len(self.axes) > 2 or means.numel() > LARGEST_MAP:
+            rows = [[_named(cell), f"{effect:+.3g}"] for cell, effect in self.top(10)]
+            caption = f"{_summary(self)}. The 10 largest of {means.numel()} cells"
+            return table(caption, ["cell", "mean change"], rows)
+        labels = [[str(place) for place in self.coordinates[axis]] for axis in self.axes]
+        if len(self.axes) == 1:
+            labels, means = [["mean change"], *labels], means[None]
+        return heat_map(_summary(self), means, rows=labels[0], columns=labels[1], corner=" / ".join(self.axes))
+
+
+def _summary(result: SweepResult) -> str:
+    axes = zip(result.axes, result.values.shape[1:], strict=True)
+    sizes = " x ".join(f"{size} {axis}{'s'[: size != 1]}" for axis, size in axes)
+    n = len(result.values)
+    return (
+        f"Mean change of {with_unit(result.metric)} when {result.component} is edited: {sizes}, "
+        f"{n} prompt{'s'[: n != 1]}; {float(result.clean.mean()):.3g} without an edit"
+    )
+
+
+def _named(cell: Mapping[str, int]) -> str:
+    return ", ".join(f"{axis} {place}" for axis, place in cell.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -120,19 +121,26 @@ def prepare(modules: Modules, rows: slice, edit: Edit, component: str, layers: S
             return Edited(function=as_function(edit))
 
 
+class _SeenAllError(Exception):
+    """Ends a pass that has no more to show."""
+
+
 def captured(
     modules: Modules, prompts: Prompts, component: str, layers: Sequence[int]
 ) -> dict[int, Float[Tensor, "batch pos ..."]]:
-    """A component of some layers, in one ordinary pass."""
+    """A component of some layers, in one ordinary pass, which ends where all of them are seen."""
     seen: dict[int, Tensor] = {}
 
     def keep(layer: int) -> Callback:
         def see(x: Tensor) -> None:
             seen[layer] = x.detach().clone()
+            if len(seen) == len(layers):
+                raise _SeenAllError
 
         return see
 
-    final_hidden(modules, prompts, {(component, layer): keep(layer) for layer in layers})
+    with suppress(_SeenAllError):
+        final_hidden(modules, prompts, {(component, layer): keep(layer) for layer in layers})
     return seen
 
 

@@ -8,6 +8,7 @@ from reprise.errors import UserError
 from reprise.experiment import Experiment, Job, Results, Stage
 from reprise.measurement import Measurement, bootstrap, judge
 from reprise.models import ModelReference
+from reprise.notebook import claim_table
 from reprise.pages import Page, attention_page, head_map_page
 from reprise.paper import Accept, Claim, Paper
 from reprise.store import Result
@@ -27,6 +28,7 @@ __all__ = [
     "UserError",
     "attention_page",
     "bootstrap",
+    "claim_table",
     "head_map_page",
     "judge",
 ]

@@ -36,6 +36,16 @@ class ClaimResult(msgspec.Struct, frozen=True, kw_only=True):
     provenance: Provenance
     over: str | None = None
 
+    def __repr__(self) -> str:
+        from reprise.notebook import result_text
+
+        return result_text(self)
+
+    def _repr_html_(self) -> str:
+        from reprise.notebook import result_html
+
+        return result_html(self)
+
 
 def evaluate(paper: Paper, measures: Mapping[str, Measure], results: Results) -> tuple[ClaimResult, ...]:
     """Measure and judge every claim that the tier judges; raises UserError as `check` does."""

@@ -5,6 +5,7 @@ A replication's experiment.py defines
     STAGES: tuple[Stage, ...]          in the order in which they run
     CLAIMS: dict[str, Measure]         claim id -> what it measures, from stored results alone; None: not measured
     TAKES_DATA = True                  if stages read a folder that is given with --data (`Job.data`); absent otherwise
+    CHECK_BACKEND = check              if stages compute on `Job.backend` (see `reprise.backends`); absent otherwise
 
 and its figures.py defines `FIGURES: dict[str, Draw]`, functions from stored results to a plot, an interactive page
 (`reprise.pages`), or None where these results do not allow it. A stage is a plain function from a job to a result.
@@ -21,6 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from reprise.backends import ENGINE
 from reprise.errors import UserError
 from reprise.measurement import Measurement
 from reprise.models import ModelReference
@@ -66,7 +68,7 @@ class Job:
     execution go on (a checkpoint); it exists once something is written there, belongs to this execution alone, and goes
     when the result is stored. Write it whole (`reprise.store.atomic`): a kill may come while it is written.
     `data` is the folder given with `--data`, absolute, or None for the data that the project ships; the content of all
-    files below it counts as input of every stage.
+    files below it counts as input of every stage. `backend` is the one given with `--backend`.
     `progress(done, total)` moves the progress bar.
     """
 
@@ -81,6 +83,7 @@ class Job:
     one_unit: str | None = None
     scratch: Path = field(default_factory=lambda: Path("scratch"))
     data: Path | None = None
+    backend: str = ENGINE
     progress: Callable[[int, int], None] = field(default=lambda done, total: None)
 
     @property
@@ -145,15 +148,21 @@ class Stage:
 
 Measure = Callable[[Results], Measurement | None]
 Draw = Callable[[Results], "Figure | Page | None"]
+CheckBackend = Callable[[str, str], None]
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What `load_experiment` finds; `takes_data` says whether stages read `Job.data`."""
+    """What `load_experiment` finds; `takes_data` says whether stages read `Job.data`.
+
+    `check_backend` refuses a backend and a model's location that cannot work; None where stages do not read
+    `Job.backend`.
+    """
 
     stages: tuple[Stage, ...]
     claims: Mapping[str, Measure]
     takes_data: bool = False
+    check_backend: CheckBackend | None = None
 
 
 def load_experiment(folder: Path) -> Experiment:
@@ -171,7 +180,12 @@ def load_experiment(folder: Path) -> Experiment:
                 f"{folder.name}: stage {stage.name!r} needs {missing.pop()!r}, which no earlier stage gives"
             )
         seen.add(stage.name)
-    return Experiment(stages, dict(_attribute(module, "CLAIMS")), bool(getattr(module, "TAKES_DATA", False)))
+    return Experiment(
+        stages,
+        dict(_attribute(module, "CLAIMS")),
+        takes_data=bool(getattr(module, "TAKES_DATA", False)),
+        check_backend=getattr(module, "CHECK_BACKEND", None),
+    )
 
 
 def load_figures(folder: Path) -> Mapping[str, Draw]:

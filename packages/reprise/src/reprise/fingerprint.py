@@ -2,7 +2,8 @@
 
 The hash covers the function's syntax tree, its default arguments and the variables that it closes over and, following
 the global names and the imports that it uses, every function, class and constant of our own packages that it can
-reach: numbers and strings, containers, arrays, dataclasses and structs. Comments, docstrings and layout do not count.
+reach: numbers and strings, containers, arrays, dataclasses and structs. Comments, docstrings and layout do not count,
+nor does how a class shows itself (`__repr__`, `_repr_html_` and the like, `plot`): no result depends on that.
 Code reached by other ways (a method looked up by a string, the inside of other packages' objects) is not seen;
 `--fresh` is there for that.
 """
@@ -26,6 +27,8 @@ from typing import Any
 
 OWN = frozenset({"circuits", "function_vectors", "interventions", "replications", "steering", "training", "zoo"})
 _REPR = (bool, int, float, complex, str, bytes, type(None), type(...), slice, range, re.Pattern, PurePath, enum.Enum)
+_SHOWS = re.compile(r"__repr__|_repr_\w+_|plot")
+_OF_PYTHON = frozenset({"_abc_impl", "_is_protocol", "_is_runtime_protocol"})
 _PLAIN = frozenset({"builtins", "collections", "types"})
 
 
@@ -101,11 +104,13 @@ class _Reach:
             if _is_own(base.__module__):
                 self.collect(base)
         for name, member in vars(value).items():
+            if _SHOWS.fullmatch(name):
+                continue
             method = getattr(member, "fget", None) or getattr(member, "func", None) or member
             method = inspect.unwrap(getattr(method, "__func__", method))
             if isinstance(method, FunctionType):
                 self._collect_uses(method, _tree(value))
-            elif not name.startswith("__"):
+            elif not name.startswith("__") and not _set_later(value, name):
                 self.texts.add(f"{_name(value)}.{name}\0{self.describe(member)}")
 
     def _collect_uses(self, function: FunctionType, tree: ast.AST | None) -> None:
@@ -180,7 +185,10 @@ def _imports(tree: ast.AST | None, function: FunctionType) -> Iterator[tuple[Mod
 
 @cache
 def _tree(value: FunctionType | type) -> ast.AST | None:
-    """The syntax tree without docstrings; None for code without a source of its own, such as a lambda in a call."""
+    """The syntax tree without docstrings and what shows a class.
+
+    None for code without a source of its own, such as a lambda in a call.
+    """
     try:
         # Of the code, since the source of a wrapper is taken to be that of the function inside.
         source = inspect.getsource(value.__code__ if isinstance(value, FunctionType) else value)
@@ -188,11 +196,25 @@ def _tree(value: FunctionType | type) -> ast.AST | None:
     except (OSError, TypeError, SyntaxError):
         return None
     for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            node.body = [of for of in node.body if not _shows(of)] or [ast.Pass()]
         if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
             first = node.body[0]
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
                 node.body = node.body[1:] or [ast.Pass()]
     return tree
+
+
+def _set_later(value: type, name: str) -> bool:
+    """Whether a library keeps this name on a class while a run goes on: private, and nowhere in the class' body."""
+    tree = _tree(value)
+    if tree is None or not name.startswith("_") or name in _OF_PYTHON:
+        return False
+    return name not in {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+def _shows(node: ast.stmt) -> bool:
+    return isinstance(node, ast.FunctionDef) and _SHOWS.fullmatch(node.name) is not None
 
 
 def _syntax(value: FunctionType | type) -> str:

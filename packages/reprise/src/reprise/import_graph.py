@@ -11,7 +11,7 @@ whole package in which it stands).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reprise.import_scan import NOTHING, Import, Scan, scan
@@ -36,6 +36,7 @@ class Graph:
     files: Mapping[str, str]
     scans: Mapping[str, Scan]
     unread: tuple[str, ...]
+    behind: dict[Step, tuple[Step, ...]] = field(default_factory=dict, compare=False, repr=False)  # what was found once
 
     def reached(self, used: Iterable[str], imported: Iterable[str] = ()) -> dict[str, str]:
         """The modules that these lead to, each with the one that imports it ("" for those given)."""
@@ -43,10 +44,13 @@ class Graph:
         done: set[Step] = set()
         waiting = [(Step(name, WHOLE), "") for name in used] + [(Step(name, MERELY), "") for name in imported]
         for step, by in waiting:  # grows while it is read
-            if step.module in self.files and not done.intersection((step, Step(step.module, WHOLE))):
-                done.add(step)
-                found.setdefault(step.module, by)
-                waiting += [(after, step.module) for after in self._after(step)]
+            if step in done or step.module not in self.files or Step(step.module, WHOLE) in done:
+                continue
+            done.add(step)
+            found.setdefault(step.module, by)
+            if step not in self.behind:
+                self.behind[step] = tuple(self._after(step))
+            waiting += [(after, step.module) for after in self.behind[step]]
         return found
 
     def outside(self, names: Iterable[str]) -> dict[str, str]:
@@ -105,12 +109,13 @@ class Graph:
             yield step
 
 
-def build(root: Path) -> Graph:
-    """Read every Python file below packages/*/src and replications/."""
+def build(root: Path, *, tests: bool = False) -> Graph:
+    """Read every Python file below packages/*/src and replications/, and below tests/ if these are asked for."""
     files: dict[str, str] = {}
     scans: dict[str, Scan] = {}
     unread = []
     places = [(base, base) for base in sorted(root.glob("packages/*/src"))] + [(root, root / "replications")]
+    places += [(root, root / "tests")] if tests else []
     for base, folder in places:
         for path in sorted(folder.rglob("*.py")):
             parts = path.relative_to(base).with_suffix("").parts

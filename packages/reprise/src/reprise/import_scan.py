@@ -8,12 +8,14 @@ readers and type checkers, among the last: there they say which name comes from 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 IMPORTERS = frozenset({"import_module", "__import__"})
 # The owner of what belongs to no definition: bare statements, and what a decorator may have put into some table.
 ALWAYS = ""
+QUOTED = re.compile(r"\b(?:from[ ]+([\w.]+)[ ]+)?import[ ]+([\w.]+(?:[ ]*,[ ]*\w+)*)")
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Scan:
     """One file.
 
     `reads` maps each definition at the top level to the names that are read in it. `lazy` says whether the file gives
-    names on first use. `computed` are the definitions that import by a name which is computed.
+    names on first use. `computed` are the definitions that import by a name which is computed. `quoted` are
+    the modules, or names in modules, that code in strings seems to import.
     """
 
     imports: tuple[Import, ...]
@@ -45,6 +48,7 @@ class Scan:
     lazy: bool
     computed: frozenset[str]
     words: frozenset[str]
+    quoted: frozenset[str] = frozenset()
 
     def uses(self, name: str | None) -> frozenset[str]:
         """The definitions that one of them leads to inside the file; all for None and for a name that is not known."""
@@ -75,6 +79,7 @@ def scan(source: bytes, package: str) -> Scan:
     reads: dict[str, set[str]] = {ALWAYS: set()}
     computed = set()
     words: set[str] = set()
+    quoted: set[str] = set()
     for owner, top, nodes in owned:
         read = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
         reads.setdefault(owner, set()).update(read)
@@ -89,9 +94,10 @@ def scan(source: bytes, package: str) -> Scan:
             else:
                 computed.add(owner)
         words.update(_words(nodes))
+        quoted.update(_quoted(nodes))
     lazy = any(isinstance(node, ast.FunctionDef) and node.name == "__getattr__" for node in tree.body)
     frozen = {owner: frozenset(names) for owner, names in reads.items()}
-    return Scan(tuple(imports), frozen, lazy, frozenset(computed), frozenset(words))
+    return Scan(tuple(imports), frozen, lazy, frozenset(computed), frozenset(words), frozenset(quoted))
 
 
 def _owned(body: Sequence[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
@@ -158,6 +164,15 @@ def _import_calls(nodes: Sequence[ast.AST]) -> Iterator[ast.expr]:
 
 def _callee(node: ast.Call) -> str:
     return str(getattr(node.func, "attr", getattr(node.func, "id", "")))
+
+
+def _quoted(nodes: Sequence[ast.AST]) -> Iterator[str]:
+    """What import statements in strings name: a module, or a module and a name of it."""
+    for node in nodes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and "import" in node.value:
+            for module, listed in QUOTED.findall(node.value):
+                names = (name.strip() for name in listed.split(","))
+                yield from (f"{module}.{name}" if module else name for name in names)
 
 
 def _words(nodes: Sequence[ast.AST]) -> Iterator[str]:

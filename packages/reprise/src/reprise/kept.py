@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reprise import store
+from reprise import backends, store
 from reprise.experiment import Experiment
 from reprise.store import Stored
 from reprise.turns import Turn, of_stage
@@ -45,7 +45,8 @@ def damaged(request: Request, turn: Turn) -> list[Path]:
 
 def _path(request: Request, turn: Turn) -> Path | None:
     """Where the kept result lies that a run may take; None where it may take none."""
-    ours = not (request.fresh or request.no_kept or request.model_names or request.data or request.seed)
+    asked = (request.fresh, request.no_kept, request.model_names, request.data, request.seed)
+    ours = not any(asked) and request.backend == backends.ENGINE
     if not ours or turn.stage.minutes_of(request.tier) is None:
         return None
     return turn.path(folder_of(request.root, request.paper.slug, request.tier))

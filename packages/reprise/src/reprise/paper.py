@@ -68,6 +68,15 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         if not self.accept:
             raise ValueError(f"claim {self.id!r}: expected an acceptance range for at least one tier")
 
+    def __repr__(self) -> str:
+        accepted = ", ".join(f"{tier} {accept}" for tier, accept in self.accept.items())
+        return f"<Claim {self.id}: {self.statement} Accepted: {accepted} ({self.unit})>"
+
+    def _repr_html_(self) -> str:
+        from reprise.notebook import claim_html
+
+        return claim_html(self)
+
 
 class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One way to run the paper: the models by name, folder or hub id, and what it takes.
@@ -141,6 +150,14 @@ class Paper(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
                 return claim
         known = ", ".join(claim.id for claim in self.claims)
         raise UserError(f"{self.slug}: no claim {claim_id!r}; paper.toml has: {known}")
+
+    def __repr__(self) -> str:
+        return f"<Paper {self.slug}: {self.title} ({self.year}), {len(self.claims)} claims>"
+
+    def _repr_html_(self) -> str:
+        from reprise.notebook import paper_html
+
+        return paper_html(self)
 
     def tier(self, name: str) -> Tier:
         for known, tier in self.tiers.items():

@@ -2,7 +2,8 @@
 
 Layout of the output folder: `<out>/results/<paper>/<tier>/<stage>/<model or unit>.safetensors`, and beside the stages
 claims.json, the verdicts. Models of a run that was asked for with `--model` get a folder of their own, so that they
-never mix with the results of the tier's own models; so do results on a folder given with `--data`.
+never mix with the results of the tier's own models; so do results on a folder given with `--data`, of another seed, and
+of another backend.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from reprise import kept, models, store, turns, workers
+from reprise import backends, kept, models, store, turns, workers
 from reprise.data_folders import DataFolder
 from reprise.errors import UserError
 from reprise.experiment import Experiment, Results, Stage
@@ -38,6 +39,7 @@ class Request:
     seed: int = 0
     model_names: tuple[str, ...] = ()
     data: DataFolder | None = None
+    backend: str = backends.ENGINE
     device: str = "cpu"
     dtype: str = "float32"
     fresh: bool = False
@@ -52,6 +54,8 @@ class Request:
             parts.append("+".join(models.resolve(name).slug for name in self.model_names))
         if self.data:
             parts.append(f"data-{self.data.slug}")
+        if self.backend != backends.ENGINE:
+            parts.append(f"backend-{backends.slug(self.backend)}")
         if self.seed:
             parts.append(f"seed{self.seed}")
         return self.out / "results" / self.paper.slug / "-".join(parts)
@@ -99,10 +103,11 @@ def run(
     carries out the turns of a stage: here, in processes, or on a cluster (`reprise.on_ray`).
 
     Raises:
-        UserError: a model cannot be found, data for an experiment that takes none, a pattern that names no unit, or
-            what a stage raises.
+        UserError: a model cannot be found, data for an experiment that takes none, a backend that would not work, a
+            pattern that names no unit, or what a stage raises.
     """
     _check_data(request, experiment)
+    backends.check(request, experiment)
     turns.check_patterns(experiment, request.tier, request.only, request.paper.slug)
     progress = progress or Progress()
     references = request.references()

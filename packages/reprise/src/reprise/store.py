@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from reprise.backends import ENGINE
 from reprise.errors import UserError
 
 if TYPE_CHECKING:  # numpy takes longer to import than `reprise list` may take
     from numpy.typing import NDArray
 
 
-class Provenance(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a result comes from."""
+class Provenance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a result comes from; without a backend it is the engine."""
 
     commit: str
     packages: dict[str, str]
@@ -33,6 +34,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     dtype: str
     seconds: float
+    backend: str = ENGINE
 
 
 class Result(msgspec.Struct, frozen=True):

@@ -30,6 +30,11 @@ def paper_number(claim: Claim) -> str:
     return f"{number(claim.paper_value)} ({claim.provenance})" if claim.paper_value is not None else "figure"
 
 
+def accepted_by(claim: Claim, tier: str) -> str:
+    """What a tier accepts; a dash where it does not judge the claim."""
+    return next((str(accept) for name, accept in claim.accept.items() if name == tier), "-")
+
+
 def markdown(papers: Iterable[Paper], rows: Iterable[ClaimResult], link: bool) -> str:
     """One row a claim and tier. Tiny verdicts show a mechanism; the paper tier alone judges the paper's number."""
     claims: Mapping[tuple[str, str], Claim] = {
@@ -41,7 +46,6 @@ def markdown(papers: Iterable[Paper], rows: Iterable[ClaimResult], link: bool) -
     ]
     for row in rows:
         claim = claims[row.paper, row.claim]
-        accepted = next(accept for tier, accept in claim.accept.items() if tier == row.tier)
         measured = f"{number(row.estimate)} {interval(row)}" if row.estimate is not None else "-"
         paper = f"[{row.paper}](replications/{row.paper}/README.md)" if link else row.paper
         cells = (
@@ -51,7 +55,7 @@ def markdown(papers: Iterable[Paper], rows: Iterable[ClaimResult], link: bool) -
             f"**{row.verdict}**",
             measured,
             "-" if row.n is None else f"{row.n} {row.over}",
-            str(accepted),
+            accepted_by(claim, row.tier),
             claim.unit,
             paper_number(claim),
         )

@@ -21,7 +21,9 @@ from reprise.import_graph import Graph
 from reprise.paper import Paper
 
 RUNS = ("reprise.run", "reprise.claims", "reprise.drawing")
-COMMANDS = frozenset(f"packages/reprise/src/reprise/cli/{name}.py" for name in ("__init__", "options", "running"))
+COMMANDS = frozenset(
+    f"packages/reprise/src/reprise/cli/{name}.py" for name in ("__init__", "options", "preparing", "running")
+)
 LOCK = "requirements.lock"
 HARMLESS_FOLDERS = frozenset({"tests", "docs"})
 HARMLESS_NAMES = frozenset({"LICENSE", "CITATION.cff", ".gitignore", ".pre-commit-config.yaml", "CODEOWNERS"})

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from reprise import models, provenance, store
+from reprise import backends, models, provenance, store
 from reprise.errors import UserError
 from reprise.experiment import Experiment, Job, Results, Stage
 from reprise.fingerprint import code_sha256
@@ -110,6 +110,8 @@ def key_of(request: Request, turn: Turn, references: tuple[ModelReference, ...],
         parts["unit"] = turn.unit
     if request.data:
         parts["data_folder"] = request.data.sha256
+    if request.backend != backends.ENGINE:
+        parts["backend"] = request.backend
     return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
 
 
@@ -126,7 +128,7 @@ def execute(
     Raises:
         UserError: what the stage raises, or a folder that cannot be written.
     """
-    folder = request.folder()
+    folder, here = request.folder(), backends.is_here(request.backend)
     _make(turn.path(folder).parent)  # so that a stage makes its scratch folder by a plain mkdir
     started = time.monotonic()
     result = turn.stage.function(
@@ -142,6 +144,7 @@ def execute(
             one_unit=turn.unit,
             scratch=turn.scratch(folder, key),
             data=request.data.path if request.data else None,
+            backend=request.backend,
             progress=within,
         )
     )
@@ -158,8 +161,9 @@ def execute(
             packages=provenance.versions(),
             models={model.name: model.fingerprint for model in ((turn.reference,) if turn.reference else references)},
             seed=request.seed,
-            device=request.device,
-            dtype=request.dtype,
+            device=request.device if here else backends.AS_SERVED,
+            dtype=request.dtype if here else backends.AS_SERVED,
+            backend=request.backend,
             seconds=round(time.monotonic() - started, 3),
         ),
     )

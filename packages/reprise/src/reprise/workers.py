@@ -2,7 +2,8 @@
 
 Processes are started afresh (no fork), load the experiment by themselves, and compute with one thread each, so that two
 of them on two cores do not fight; every result is stored by the process that computed it, as soon as it is complete. A
-turn that fails lets those that run already finish and be stored, and starts no other.
+turn that fails lets those that run already finish and be stored, and starts no other of its run. Several runs, each in
+a thread, may share one `Pool`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -49,7 +50,8 @@ def execute(request: Request, errands: Sequence[Errand], progress: Progress) -> 
         UserError: what a stage raises, or a process that was killed.
     """
     if request.jobs > 1 and len(errands) > 1:
-        return _in_processes(request, errands, progress)
+        with pool(request.jobs) as processes:
+            return processes.execute(request, errands, progress)
     found = {}
     for errand in errands:
         progress.stage(errand.turn.label, "running")
@@ -60,18 +62,28 @@ def execute(request: Request, errands: Sequence[Errand], progress: Progress) -> 
     return found
 
 
-def _in_processes(request: Request, errands: Sequence[Errand], progress: Progress) -> dict[str, Stored]:
-    found = {}
-    stage = errands[0].turn.stage.name
-    progress.stage(f"{stage} [{len(errands)} in {request.jobs} processes]", "running")
-    with (
-        _one_thread_each(),
-        ProcessPoolExecutor(
-            request.jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent
-        ) as pool,
-    ):
+@dataclass(frozen=True)
+class Pool:
+    """Processes that several threads may give turns to."""
+
+    jobs: int
+    processes: ProcessPoolExecutor
+
+    def execute(self, request: Request, errands: Sequence[Errand], progress: Progress) -> dict[str, Stored]:
+        """Execute all turns; returns results by name.
+
+        Raises:
+            UserError: what a stage raises, or a process that was killed.
+        """
+        if not errands:
+            return {}
+        found: dict[str, Stored] = {}
+        stage = errands[0].turn.stage.name
+        progress.stage(f"{stage} [{len(errands)} in {self.jobs} processes]", "running")
         waiting = {
-            pool.submit(_remote, request, stage, e.turn.reference, e.turn.unit, e.references, e.needed, e.key): e.turn
+            self.processes.submit(
+                _remote, request, stage, e.turn.reference, e.turn.unit, e.references, e.needed, e.key
+            ): e.turn
             for e in errands
         }
         try:
@@ -85,9 +97,27 @@ def _in_processes(request: Request, errands: Sequence[Errand], progress: Progres
                 progress.stage(turn.label, "done")
                 progress.within(len(found), len(errands))
         except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)  # before the lock on the folder is released
+            for future in waiting:
+                future.cancel()
+            wait(waiting)  # before the lock on the folder is released
             raise
-    return found
+        return found
+
+    def stop(self) -> None:
+        """Start no turn that waits."""
+        self.processes.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def pool(jobs: int) -> Iterator[Pool]:
+    """Processes for the time of a `with` block."""
+    with (
+        _one_thread_each(),
+        ProcessPoolExecutor(
+            jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent
+        ) as processes,
+    ):
+        yield Pool(jobs, processes)
 
 
 def _remote(

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from interventions import Model
 from interventions.calls import Call
+from interventions.notebook import table as html_table
 from steering.errors import SteeringError
 from steering.grids import EVERYWHERE, Progress
 from steering.intervals import Interval, difference
@@ -97,6 +98,14 @@ class Controls:
                 cells["well formed"] = self.interval(row.name, "wellformed")
             rows.append({**cells, "vector - this": self.over(row.name)})
         return rows
+
+    def __repr__(self) -> str:
+        return f"<Controls of {self.vector}: {', '.join(f'{row.name} {self.interval(row.name)}' for row in self.rows)}>"
+
+    def _repr_html_(self) -> str:
+        rows = [[str(cell) for cell in row.values()] for row in self.table()]
+        title = f"{self.vector}, layer {self.layer}, coefficient {self.coefficient:g} [95 % intervals over prompts]"
+        return html_table(title, [*self.table()[0]], rows)
 
     def __str__(self) -> str:
         table = self.table()

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from interventions import Model
+from interventions.notebook import heat_map
 from steering.errors import SteeringError
 from steering.grids import EVERYWHERE, Progress, run_cells, stacked, steers_of
 from steering.intervals import Quotient
@@ -22,6 +24,9 @@ from steering.outcomes import GREEDY, Kind, Metric, Outcome, Writing, measured, 
 from steering.positions import Positions
 from steering.steering import Operation, Steer
 from steering.vectors import SteeringVector
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,49 @@ class SteeringSweep:
         place = int(ranked.argmax() if largest else ranked.argmin())
         layer, coefficient = divmod(place, len(self.coefficients))
         return self.layers[layer], self.coefficients[coefficient]
+
+    def plot(self, kind: Kind = "success", title: str | None = None) -> Figure:
+        """Success or perplexity by coefficient, a line for each layer with its interval; dashed without the vector.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+            SteeringError: there is no metric of that kind.
+        """
+        from interventions import figures
+
+        curves = {
+            f"layer {layer}": (middle, low, high)
+            for layer, middle, low, high in zip(self.layers, self.mean(kind), *self.ends(kind), strict=True)
+        }
+        return figures.lines(
+            curves,
+            [f"{coefficient:g}" for coefficient in self.coefficients],
+            title=title or f"{self.vector}, {len(self.plain.values)} prompts",
+            x="Coefficient",
+            y=kind.capitalize(),
+            level=self.plain.interval(kind).estimate,
+        )
+
+    def __repr__(self) -> str:
+        sizes = f"{len(self.layers)} layers x {len(self.coefficients)} coefficients"
+        return f"<SteeringSweep of {self.vector}: {sizes}; success without it {self.plain.interval('success')}>"
+
+    def _repr_html_(self) -> str:
+        names = [f"{coefficient:g}" for coefficient in self.coefficients]
+        parts = []
+        for kind in ("success", "perplexity"):
+            plain = self.plain.interval(kind)
+            parts.append(
+                heat_map(
+                    f"{self.vector}: {kind}; {plain} without the vector",
+                    self.mean(kind),
+                    rows=[str(layer) for layer in self.layers],
+                    columns=names,
+                    corner="layer / coefficient",
+                    middle=plain.estimate,
+                )
+            )
+        return "".join(parts)
 
     def _quotient(self, kind: Kind) -> Quotient:
         return stacked([[cell.quotient(kind) for cell in row] for row in self.cells])

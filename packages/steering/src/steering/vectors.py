@@ -19,6 +19,7 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from interventions.notebook import table
 from steering.errors import SteeringError
 
 Component = Literal["resid_pre", "resid_post"]
@@ -118,6 +119,26 @@ class SteeringVector:
     @property
     def _place(self) -> tuple[str, int, int, Component]:
         return self.model.model_type, self.model.n_layers, self.model.d_model, self.component
+
+    def __repr__(self) -> str:
+        norms = ", ".join(f"{layer}: {float(self.directions[layer].norm()):.3g}" for layer in self.layers)
+        return f"<SteeringVector: {self.name}, of {self.model.name} at {self.component}; norm by layer {norms}>"
+
+    def _repr_html_(self) -> str:
+        norms = [float(self.directions[layer].norm()) for layer in self.layers]
+        places = [str(tuple(self.directions[layer].shape)) for layer in self.layers]
+        largest = max(norms, default=0.0) or 1.0
+        rows = [
+            [str(layer), f"{norm:.3g}", place] for layer, norm, place in zip(self.layers, norms, places, strict=True)
+        ]
+        made = "; ".join(f"{name}: {value}" for name, value in self.facts.items()) or "not said"
+        return table(
+            f"Steering vector {self.name}, of {self.model.name}, added at {self.component}",
+            ["layer", "norm", "shape"],
+            rows,
+            shades=[[norm / largest, 0.0] for norm in norms],
+            note=f"How it was made: {made}.",
+        )
 
     def _with(self, other: SteeringVector, sign: float, symbol: str) -> SteeringVector:
         if self._place != other._place:

@@ -29,7 +29,7 @@ def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *
     return (
         '<div style="overflow-x:auto">'
         '<table style="border-collapse:collapse;font-variant-numeric:tabular-nums">'
-        f'<caption style="caption-side:top;text-align:left">{escape(caption)}</caption>'
+        f'<caption style="caption-side:top;text-align:left;white-space:nowrap">{escape(caption)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{below}</div>"
     )
 

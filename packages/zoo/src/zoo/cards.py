@@ -20,6 +20,7 @@ import msgspec
 from zoo.in_context_cards import InContextCard
 from zoo.ioi_cards import IoiCard
 from zoo.recipes import Recipe
+from zoo.shown import card_html, card_text
 from zoo.stories_cards import StoriesCard
 
 WEIGHTS = "model.safetensors"
@@ -59,6 +60,12 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     def page(self) -> str:
         """The card as a page for people."""
         return as_markdown(self)
+
+    def __repr__(self) -> str:
+        return card_text(self)
+
+    def _repr_html_(self) -> str:
+        return card_html(self)
 
 
 class _Named(msgspec.Struct):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from zoo.in_context_recipes import InContextRecipe
+from zoo.shown import card_html, card_text
 
 if TYPE_CHECKING:
     from zoo.in_context_text import Material
@@ -78,3 +79,9 @@ class InContextCard(msgspec.Struct, frozen=True, kw_only=True):
             f"| | |\n|---|---|\n{table}\n\n"
             f"Retrain with `reprise train {recipe.name}`.\n"
         )
+
+    def __repr__(self) -> str:
+        return card_text(self)
+
+    def _repr_html_(self) -> str:
+        return card_html(self)

@@ -6,6 +6,7 @@ import msgspec
 
 from zoo.ioi import NAMES, OBJECTS, PLACES, TEMPLATES
 from zoo.ioi_recipes import IoiRecipe
+from zoo.shown import card_html, card_text
 
 
 class IoiFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,3 +76,9 @@ class IoiCard(msgspec.Struct, frozen=True, kw_only=True):
             f"| | |\n|---|---|\n{table}\n\n"
             f"Retrain with `reprise train {recipe.name}`.\n"
         )
+
+    def __repr__(self) -> str:
+        return card_text(self)
+
+    def _repr_html_(self) -> str:
+        return card_html(self)

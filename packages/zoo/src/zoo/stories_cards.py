@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from zoo.shown import card_html, card_text
 from zoo.stories_lexicon import DIMENSIONS, MOODS, TOPICS
 from zoo.stories_recipes import StoriesRecipe
 
@@ -66,3 +67,9 @@ class StoriesCard(msgspec.Struct, frozen=True, kw_only=True):
             f"| | |\n|---|---|\n{table}\n\n"
             f"Retrain with `reprise train {recipe.name}`.\n"
         )
+
+    def __repr__(self) -> str:
+        return card_text(self)
+
+    def _repr_html_(self) -> str:
+        return card_html(self)

@@ -1,9 +1,12 @@
-"""`--executor ray`: several papers at once on one connection to Ray."""
+"""Several runs at once, of papers and of seeds: on one connection to Ray, or in `--jobs` processes.
+
+All are prepared before the first starts.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from reprise.run import Progress, Request
     from reprise.workers import Execute
 
-    Prepare = Callable[[], tuple[Request, Experiment]]
+    Prepared = tuple[Request, Experiment]
     ProgressOf = Callable[[str], AbstractContextManager[Progress]]
     Judge = Callable[[Request, Experiment, Execute, ProgressOf], tuple[ClaimResult, ...]]
 
@@ -43,29 +46,43 @@ def ray_address(executor: str, jobs: int) -> str | None:
     return address
 
 
-def on_ray(address: str, papers: Sequence[Prepare], judge: Judge) -> list[ClaimResult]:
-    """Run and judge papers at the same time; rows in the order of the papers.
-
-    All are prepared before the first runs. A paper that fails does not stop the others: its error is raised when they
-    are done. An interruption stops all.
-    """
+def on_ray(address: str, prepare: Callable[[], Iterable[Prepared]], judge: Judge) -> list[tuple[ClaimResult, ...]]:
+    """Run and judge at the same time, as tasks; rows of each run, in the order in which they were prepared."""
     from reprise.on_ray import connected
 
     with connected(address or None) as cluster:
-        prepared = [prepare() for prepare in papers]
-        progress = progress_of if len(prepared) == 1 else _lines  # a terminal has room for one moving bar
-        with ThreadPoolExecutor(len(prepared)) as threads:
-            running = [threads.submit(judge, *one, cluster.execute, progress) for one in prepared]
-            try:
-                return [row for one in running for row in one.result()]
-            except (KeyboardInterrupt, SystemExit):
-                cluster.stopped.set()
-                raise
+        return _together(prepare(), judge, cluster.execute, cluster.stopped.set)
+
+
+def in_processes(jobs: int, prepared: Iterable[Prepared], judge: Judge) -> list[tuple[ClaimResult, ...]]:
+    """Run and judge at the same time, `jobs` turns of all runs at once; rows as `on_ray`."""
+    from reprise.workers import pool
+
+    with pool(jobs) as processes:
+        return _together(prepared, judge, processes.execute, processes.stop)
+
+
+def _together(
+    runs: Iterable[Prepared], judge: Judge, execute: Execute, stop: Callable[[], None]
+) -> list[tuple[ClaimResult, ...]]:
+    """A thread for each run, which waits most of the time.
+
+    A run that fails does not stop the others: its error is raised when they are done. An interruption stops all.
+    """
+    prepared = list(runs)
+    progress = progress_of if len(prepared) == 1 else _lines  # a terminal has room for one moving bar
+    with ThreadPoolExecutor(len(prepared)) as threads:
+        running = [threads.submit(judge, *one, execute, progress) for one in prepared]
+        try:
+            return [one.result() for one in running]
+        except (KeyboardInterrupt, SystemExit):
+            stop()
+            raise
 
 
 @contextmanager
 def _lines(title: str) -> Iterator[Progress]:
-    """Progress of one of several papers: a line for every change."""
+    """Progress of one of several runs: a line for every change."""
     from reprise.run import Progress
 
     yield Progress(stage=lambda label, state: _write(f"{title}: {label}: {state}\n"))

@@ -23,6 +23,18 @@ Data = Annotated[
     typer.Option("--data", metavar="DIR", help="Read data files from this folder instead of the shipped ones."),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of prompts and bootstraps.")]
+Seeds = Annotated[
+    list[int] | None,
+    typer.Option("--seed", min=0, help="Seed of prompts and bootstraps; a run for each (repeatable; 0 by default)."),
+]
+Backend = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        metavar="engine|nnsight|ndif|http://HOST:PORT",
+        help="What computes forward passes: our engine, nnsight here, NDIF, or an nnsight server.",
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", help="Folder for results and the report.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Recompute every stage.")]
@@ -34,7 +46,7 @@ Only = Annotated[
     list[str] | None,
     typer.Option("--only", metavar="PATTERN", help="Of a sweep, compute these units alone (repeatable; * and ?)."),
 ]
-Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Processes for a stage's units or models, a thread each.")]
+Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Processes for models, units and seeds, a thread each.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16.")]
 

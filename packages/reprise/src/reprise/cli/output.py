@@ -62,17 +62,29 @@ def print_records(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         print_table(escape(title), columns, [[escape(cell) for cell in row] for row in cells], numeric)
 
 
-def print_claims(rows: Iterable[ClaimResult]) -> None:
-    """The claim table: verdicts beside the paper's number."""
+def print_claims(rows: Iterable[ClaimResult], seeds: Sequence[int] = ()) -> None:
+    """The claim table: verdicts beside the paper's number; with the seed of each row where they are given."""
     from rich.markup import escape
 
     print_table(
         "",
-        ("paper", "tier", "claim", "verdict", "estimate", "95 % interval", "n", "unit", "paper"),
+        (
+            "paper",
+            "tier",
+            *(("seed",) if seeds else ()),
+            "claim",
+            "verdict",
+            "estimate",
+            "95 % interval",
+            "n",
+            "unit",
+            "paper",
+        ),
         (
             (
                 row.paper,
                 row.tier,
+                *((str(seeds[at]),) if seeds else ()),
                 escape(row.claim),
                 f"[{VERDICT_STYLE[row.verdict]}]{row.verdict}[/]",
                 number(row.estimate),
@@ -81,9 +93,9 @@ def print_claims(rows: Iterable[ClaimResult]) -> None:
                 escape(row.unit),
                 f"{number(row.paper_value)} ({row.provenance})" if row.paper_value is not None else "figure",
             )
-            for row in rows
+            for at, row in enumerate(rows)
         ),
-        numeric=("estimate", "n"),
+        numeric=("seed", "estimate", "n"),
     )
 
 

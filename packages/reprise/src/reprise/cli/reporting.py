@@ -9,9 +9,9 @@ from typing import Annotated
 import msgspec
 import typer
 
-from reprise import claims, data_folders, readme, tables, workspace
+from reprise import backends, claims, data_folders, readme, tables, workspace
 from reprise.cli import app
-from reprise.cli.options import All, Data, Json, Models, Out, Seed, Slugs, Tier, check_tier, choose
+from reprise.cli.options import All, Backend, Data, Json, Models, Out, Seed, Slugs, Tier, check_tier, choose
 from reprise.cli.output import print_claims, print_json, print_table
 from reprise.errors import UserError
 from reprise.paper import Paper
@@ -92,6 +92,7 @@ def figures(
     model: Models = None,
     data: Data = None,
     seed: Seed = 0,
+    backend: Backend = backends.ENGINE,
     out: Out = workspace.DEFAULT_OUT,
 ) -> None:
     """Draw figures from stored results alone: plots as SVG and PNG, interactive pages as HTML."""
@@ -110,6 +111,7 @@ def figures(
             seed=seed,
             model_names=tuple(model or ()),
             data=None if data is None else data_folders.resolve(data),
+            backend=backends.parse(backend),
         )
         folder = workspace.folder_of(root, paper)
         results = stored_results(request, load_experiment(folder))

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
-from reprise import claims, workspace
-from reprise.claims import ClaimResult
+from reprise import backends, claims, workspace
 from reprise.cli import app
-from reprise.cli.clusters import on_ray, ray_address
+from reprise.cli.clusters import in_processes, on_ray, ray_address
 from reprise.cli.options import (
     All,
+    Backend,
     Data,
     Device,
     Dtype,
@@ -27,19 +28,19 @@ from reprise.cli.options import (
     Only,
     Out,
     Seed,
+    Seeds,
     Slugs,
     Tier,
     check_tier,
     choose,
 )
-from reprise.cli.output import print_claims, print_json, progress_of
+from reprise.cli.output import print_claims, print_json
+from reprise.cli.preparing import Asked, judged, prepared
 from reprise.errors import UserError
-from reprise.paper import Paper
 
 if TYPE_CHECKING:
     from reprise.experiment import Experiment
-    from reprise.run import Progress, Request
-    from reprise.workers import Execute
+    from reprise.run import Request
 
 
 @app.command()
@@ -49,7 +50,8 @@ def run(
     tier: Tier = "tiny",
     model: Models = None,
     data: Data = None,
-    seed: Seed = 0,
+    backend: Backend = backends.ENGINE,
+    seed: Seeds = None,
     fresh: Fresh = False,
     no_kept: NoKept = False,
     only: Only = None,
@@ -65,14 +67,44 @@ def run(
     """Run papers, resuming what was interrupted, and judge their claims."""
     root = workspace.find_root()
     chosen = choose(root, papers, every)
-    check_tier(tier)
     address = ray_address(executor, jobs)
-    sweep = (no_kept, tuple(only or ()), jobs)
-    asked = [
-        partial(_prepared, root, paper, tier, model, data, seed, fresh, out, device, dtype, *sweep) for paper in chosen
-    ]
-    rows = [row for one in asked for row in _judged(*one())] if address is None else on_ray(address, asked, _judged)
-    print_json(rows) if as_json else print_claims(rows)
+    seeds = tuple(seed or (0,))
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"--seed {' '.join(map(str, seeds))}: expected each seed once")
+    asked = partial(
+        Asked,
+        root=root,
+        tier=check_tier(tier),
+        out=out,
+        model_names=tuple(model or ()),
+        data=data,
+        backend=backends.parse(backend),
+        device=device,
+        dtype=dtype,
+        fresh=fresh,
+        no_kept=no_kept,
+        only=tuple(only or ()),
+        jobs=jobs,
+    )
+
+    def prepare() -> Iterator[tuple[Request, Experiment]]:
+        return (one for paper in chosen for one in prepared(asked(paper=paper, seeds=seeds)))
+
+    if address is not None:
+        of_runs = on_ray(address, prepare, judged)
+    elif len(seeds) > 1 and jobs > 1:
+        of_runs = in_processes(jobs, prepare(), judged)
+    else:
+        of_runs = [judged(*one) for one in prepare()]
+    rows = [row for of_run in of_runs for row in of_run]
+    if len(seeds) == 1:
+        print_json(rows) if as_json else print_claims(rows)
+        return
+    of_rows = [seeds[at % len(seeds)] for at, of_run in enumerate(of_runs) for _ in of_run]
+    if as_json:
+        print_json([{**msgspec.to_builtins(row), "seed": of} for row, of in zip(rows, of_rows, strict=True)])
+    else:
+        print_claims(rows, of_rows)
 
 
 @app.command()
@@ -91,12 +123,18 @@ def verify(
     """Run papers and compare with the committed verdicts; exit 1 when a supported claim no longer is."""
     root = workspace.find_root()
     chosen = choose(root, papers, every)
-    check_tier(tier)
-    rows = [
-        row
-        for paper in chosen
-        for row in _judged(*_prepared(root, paper, tier, None, data, seed, fresh, out, device, dtype))
-    ]
+    asked = partial(
+        Asked,
+        root=root,
+        tier=check_tier(tier),
+        out=out,
+        seeds=(seed,),
+        data=data,
+        device=device,
+        dtype=dtype,
+        fresh=fresh,
+    )
+    rows = [row for paper in chosen for one in prepared(asked(paper=paper)) for row in judged(*one)]
     before = [row for paper in chosen for row in claims.committed(root, paper, tier)]
     lost = claims.lost(rows, before)
     print_json(rows) if as_json else print_claims(rows)
@@ -194,66 +232,3 @@ def _alone(folder: Path) -> Iterator[None]:
         raise UserError(
             f"{folder}: another training writes there; wait for its end or choose another folder with --out"
         ) from error
-
-
-def _prepared(
-    root: Path,
-    paper: Paper,
-    tier: str,
-    model: list[str] | None,
-    data: Path | None,
-    seed: int,
-    fresh: bool,
-    out: Path,
-    device: str,
-    dtype: str,
-    no_kept: bool = False,
-    only: tuple[str, ...] = (),
-    jobs: int = 1,
-) -> tuple[Request, Experiment]:
-    """What to run, checked as far as it can be before anything is computed."""
-    from reprise import data_folders
-    from reprise.experiment import load_experiment
-    from reprise.run import Request
-
-    paper.tier(tier)
-    if dtype not in ("float32", "bfloat16", "float16"):
-        raise UserError(f"no dtype {dtype!r}; expected float32, bfloat16 or float16")
-    request = Request(
-        root=root,
-        paper=paper,
-        tier=tier,
-        out=out,
-        seed=seed,
-        model_names=tuple(model or ()),
-        data=None if data is None else data_folders.resolve(data),
-        device=device,
-        dtype=dtype,
-        fresh=fresh,
-        no_kept=no_kept,
-        only=only,
-        jobs=jobs,
-    )
-    request.references()
-    experiment = load_experiment(workspace.folder_of(root, paper))
-    claims.check(paper, experiment.claims, tier)
-    return request, experiment
-
-
-def _judged(
-    request: Request,
-    experiment: Experiment,
-    execute: Execute | None = None,
-    progress_for: Callable[[str], AbstractContextManager[Progress]] = progress_of,
-) -> tuple[ClaimResult, ...]:
-    """Run a paper, here unless `execute` does otherwise, and judge its claims."""
-    from reprise import workers
-    from reprise.run import lock, prepare, run
-
-    prepare(request.folder())
-    with lock(request.folder()):  # so that verdicts are those of the results beside them
-        with progress_for(request.paper.slug) as progress:
-            results = run(request, experiment, progress, execute or workers.execute)
-        rows = claims.evaluate(request.paper, experiment.claims, results)
-        claims.save(rows, request.folder())
-    return rows

@@ -47,15 +47,25 @@ def diff(base: Base, as_json: Json = False, as_markdown: Markdown = False) -> No
 
 
 @app.command()
-def touched(base: Base, as_json: Json = False) -> None:
+def touched(
+    base: Base,
+    of_tests: Annotated[
+        bool, typer.Option("--tests", help="Print the test files that they touch instead, a line each.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Show which papers the changes since BASE touch, computed from imports, data files and the lock."""
     from rich.markup import escape
 
-    from reprise import revisions
+    from reprise import revisions, touched_tests
     from reprise import touched as changes
 
     root = workspace.find_root()
     revision = revisions.resolve(root, base)
+    if of_tests:
+        tests = touched_tests.touched(root, revision.changed(), revision.commit)
+        print_json(tests) if as_json else sys.stdout.write("".join(f"{name}\n" for name in tests.tests))
+        return
     found = changes.touched(root, revision.changed(), revision.commit)
     if as_json:
         print_json(found)

@@ -24,7 +24,7 @@ from filelock import FileLock
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from reprise import tables
+from reprise import backends, tables
 from reprise.errors import UserError
 from reprise.paper import Paper
 from reprise.report.gather import VERDICTS, PaperRuns, Run, gather
@@ -133,9 +133,11 @@ def commands(paper: Paper, run: Run) -> tuple[str, ...]:
     if first is not None and first.seed:
         options += ["--seed", str(first.seed)]
     machine: list[str] = []
-    if first is not None and first.device != "cpu":
+    if first is not None and first.backend != backends.ENGINE:
+        options += ["--backend", first.backend]
+    if first is not None and first.device not in ("cpu", backends.AS_SERVED):
         machine += ["--device", first.device]
-    if first is not None and first.dtype != "float32":
+    if first is not None and first.dtype not in ("float32", backends.AS_SERVED):
         machine += ["--dtype", first.dtype]
     return (
         shlex.join([".venv/bin/reprise", "run", paper.slug, *options, *machine]),
