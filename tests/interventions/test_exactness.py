@@ -137,6 +137,15 @@ def test_differences_of_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     assert broken.difference > 1e-4
 
 
+def test_masked_scores_in_float64_are_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    # float64's lowest number, which masks of padded prompts hold, is -inf in float32.
+    monkeypatch.setattr(exactness, "COMPONENTS", ("pattern",))
+    monkeypatch.setattr(exactness, "HEAD_GRIDS", exactness.HEAD_GRIDS[:1])
+    for row in largest_differences(["gpt2", "llama"], (torch.float64,)):
+        assert row.difference < 1e-6
+        assert row.largest_effect > 0.05
+
+
 def test_differences_are_reproducible_by_name_and_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exactness, "COMPONENTS", ("resid_pre",))
     monkeypatch.setattr(exactness, "STREAM_GRIDS", exactness.STREAM_GRIDS[:1])

@@ -148,7 +148,7 @@ class PlainAttention:
         scores = soft_capped(query @ key.repeat_interleave(groups, dim=1).mT * call.scale, call.softcap)
         if call.mask is not None:
             scores = scores + call.mask
-        pattern = scores.float().softmax(dim=-1).to(value.dtype)
+        pattern = scores.softmax(dim=-1, dtype=softmax_dtype(scores)).to(value.dtype)
         pattern = self._edited("pattern", call.layer, pattern.transpose(1, 2)).transpose(1, 2)
         return (pattern @ value.repeat_interleave(groups, dim=1)).transpose(1, 2)
 
@@ -156,6 +156,11 @@ class PlainAttention:
         callback = self.callbacks.get((name, layer))
         new = callback(x) if callback else None
         return x if new is None else new
+
+
+def softmax_dtype(scores: Tensor) -> torch.dtype:
+    """float32, or float64 where scores have it: its lowest number, which masks hold, is -inf in float32."""
+    return torch.promote_types(scores.dtype, torch.float32)
 
 
 def soft_capped(scores: Tensor, cap: float | None) -> Tensor:

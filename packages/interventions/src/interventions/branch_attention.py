@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from interventions.attention import AttentionCall, soft_capped
+from interventions.attention import AttentionCall, soft_capped, softmax_dtype
 from interventions.prompts import Prompts
 
 BranchEdit = Callable[[Tensor], Tensor]
@@ -71,7 +71,7 @@ class BranchAttention:
         scores = soft_capped(scores, call.softcap)
         if width > 1 or call.window is not None or self.prompts.valid is not None:
             scores.masked_fill_(~self._seen(prefix, asked, call.window)[:, :, None, None], -torch.inf)
-        pattern = scores.softmax(dim=-1, dtype=torch.float32).to(value.dtype)
+        pattern = scores.softmax(dim=-1, dtype=softmax_dtype(scores)).to(value.dtype)
         if ("pattern", call.layer) in self.edits:
             pattern = self._pattern(pattern, call.layer, first, n_heads)
         own = pattern[..., prefix:]
