@@ -7,29 +7,32 @@
 one order of the names, one number of tokens, the names at the same places, so that tokens correspond. MLPs, embeddings
 and norms are never ablated, they read what the ablated heads write.
 
-Many circuits are measured together (`circuit_rows`); `edits` does one of them by ordinary hooks.
+Many circuits are measured together (`circuit_states`, `circuit_rows`); `edits` does one of them by ordinary hooks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import torch
 from jaxtyping import Bool, Float, Int
 from replications.indirect_object_identification.circuit import ELSEWHERE, EVERYWHERE, WORDS, Nodes
-from replications.indirect_object_identification.circuit_rows import Choose, Plan, choose, run_rows
-from replications.indirect_object_identification.grouping import Group, Progress, by_prompt, groups_of
+from replications.indirect_object_identification.circuit_rows import Inputs, Some, run_rows
+from replications.indirect_object_identification.circuit_states import States
+from replications.indirect_object_identification.grouping import Group, Progress, groups_of
 from replications.indirect_object_identification.positions import IOIPrompts, Layout
 from torch import Tensor, nn
 
 from interventions import Site, values_of
 from interventions.hooks import Modules
 from interventions.memory import branch_bytes
-from interventions.network import inference, unembed_columns
+from interventions.network import Replay, final_hidden, first_stream, inference, unembed_columns
 
-BUDGET = 2**28  # bytes that the rows of one pass take, about
+Choose = Callable[[Tensor], Tensor]
+Mean = Float[Tensor, "batch pos head d_head"]
+BUDGET = 2**27  # bytes that the rows of one pass take, about; half as much again for keys and values
 
 
 @dataclass(frozen=True)
@@ -101,62 +104,56 @@ class Ablation:
             budget: bytes that the rows of one pass may take, about.
             progress: called with the prompts done and the prompts in all.
         """
-        nodes = torch.stack(list(circuits))
-        at_words = ((nodes & ELSEWHERE) == 0).flatten(1).all(dim=1)  # these have all other tokens in common
-        found = torch.empty(len(self.prompts.sentences), len(nodes))
-        families = [family for family in (at_words, ~at_words) if bool(family.any())]
+        nodes, circuit = torch.unique(torch.stack(list(circuits)), dim=0, return_inverse=True)
+        whole_heads = bool(((nodes == 0) | (nodes == EVERYWHERE)).all())
+        words = self._bits.where(self._bits == 0, EVERYWHERE) if whole_heads else self._bits
+        kinds, kind_of = torch.unique(words, dim=0, return_inverse=True)
+        found, done = torch.empty(len(self.prompts), len(nodes)), 0
+        states = States.of(nodes, kinds)
         with inference(self.network):
-            for done, family in enumerate(families):
-                report = partial(_report, progress, done, len(families))
-                found[:, family] = self._family(nodes[family], budget, report)
-        return found
+            sizes = states.widest() * branch_bytes(self._modules, 1, 1, kinds.shape[1])
+            for rows in _packed(kind_of, sizes, budget):
+                found[rows] = self._measured(states, Some(rows, torch.bincount(kind_of[rows], minlength=len(kinds))))
+                done += len(rows)
+                progress(done, len(found))
+        return found[:, circuit]
 
     def edits(self, nodes: Nodes, group: Group) -> dict[Site, Choose]:
         """One circuit as edits of an ordinary run on `group.of(self.prompts)`."""
-        layers = range(len(self._modules))
+        bits = self._bits[group.rows, -group.length :, None]
         return {
-            Site("z", layer): partial(choose, self.kept(nodes[layer][None], group)[:, 0], self.mean(layer, group))
-            for layer in layers
+            Site("z", layer): partial(_choose, (of_layer & bits) != 0, self.mean(layer, group))
+            for layer, of_layer in enumerate(nodes)
         }
 
-    def mean(self, layer: int, group: Group) -> Float[Tensor, "batch pos head d_head"]:
+    def mean(self, layer: int, group: Group) -> Mean:
         """What ablated heads of a layer give."""
         return self.means.z[self._place[group.rows], layer, -group.length :]
 
-    def kept(self, nodes: Int[Tensor, "row head"], group: Group) -> Bool[Tensor, "batch row pos head"]:
-        """Which z of a layer stay as they are, where its heads keep these nodes."""
-        bits = self._bits[group.rows, -group.length :]
-        return (nodes[None, :, None] & bits[:, None, :, None]) != 0
-
-    def _family(
-        self, nodes: Int[Tensor, "circuit layer head"], budget: int, progress: Progress
-    ) -> Float[Tensor, "prompt circuit"]:
-        """Circuits that are measured together."""
-        modules, plan = self._modules, Plan.of(nodes)
-        whole_heads = bool(((nodes == 0) | (nodes == EVERYWHERE)).all())
-
-        def run(group: Group) -> Tensor:
-            at_once = max(1, budget // branch_bytes(modules, plan.widest, group.length, group.length))
-            return torch.cat(
-                [self._measured(plan, replace(group, rows=rows)) for rows in torch.split(group.rows, at_once)]
-            )
-
-        # Prompts that have their words at the same places leave the most tokens in common.
-        return by_prompt(groups_of(self.prompts, () if whole_heads else WORDS), run, progress)[:, plan.rows]
-
-    def _measured(self, plan: Plan, group: Group) -> Float[Tensor, "batch row"]:
-        """logit(IO) - logit(S) of a group's prompts, of every row of the last layer."""
-        prompts, layers = self.prompts, range(len(self._modules))
-        kept = [self.kept(nodes, group) for nodes in plan.nodes]
-        means = [self.mean(layer, group) for layer in layers]
-        hidden = run_rows(self._modules, group.of(prompts), plan, kept, means)
-        columns = torch.stack([prompts.io, prompts.s], dim=1)[group.rows].to(hidden.device)
+    def _measured(self, states: States, some: Some) -> Float[Tensor, "prompt circuit"]:
+        """logit(IO) - logit(S) of some of the prompts."""
+        hidden = run_rows(self._inputs, states, some)
+        columns = torch.stack([self.prompts.io, self.prompts.s], dim=1)[some.rows].to(hidden.device)
         correct, wrong = unembed_columns(self._modules, hidden, columns).unbind(dim=-1)
-        return correct - wrong
+        return (correct - wrong).cpu()
 
     @cached_property
     def _modules(self) -> Modules:
         return Modules(self.network)
+
+    @cached_property
+    def _inputs(self) -> Inputs:
+        prompts, modules = self.prompts, self._modules
+        length, groups, replay = prompts.tokens.shape[1], groups_of(prompts), Replay(modules)
+        with replay.recording():
+            longest = max(groups, key=lambda group: group.length)
+            final_hidden(modules, replace(longest, rows=longest.rows[:1]).of(prompts))
+        like = next(modules.final_norm.parameters())
+        embedded = like.new_zeros(len(prompts), length, like.shape[-1])
+        for group in groups:
+            embedded[group.rows, -group.length :] = first_stream(modules, group.of(prompts))
+        means = tuple(mean.contiguous() for mean in self.means.z[:, :, -length:].to(like).unbind(dim=1))
+        return Inputs(replay, embedded, length - prompts.lengths, means, self._place)
 
     @cached_property
     def _place(self) -> Int[Tensor, " prompt"]:
@@ -164,14 +161,30 @@ class Ablation:
 
     @cached_property
     def _bits(self) -> Int[Tensor, "prompt pos"]:
-        """The bits of the words that stand at a token, or that of all other tokens."""
+        """The bits of the words that stand at a token, or that of all other tokens; 0 before the first."""
         bits = torch.zeros_like(self.prompts.tokens)
         rows = torch.arange(len(bits))
         for bit, word in enumerate(WORDS):
             bits[rows, self.prompts.positions[word]] |= 1 << bit
-        return bits.masked_fill(bits == 0, ELSEWHERE)
+        real = torch.arange(bits.shape[1]) >= bits.shape[1] - self.prompts.lengths[:, None]
+        return bits.masked_fill(bits == 0, ELSEWHERE) * real
 
 
-def _report(progress: Progress, family: int, families: int, done: int, total: int) -> None:
-    """Progress over all families."""
-    progress(family * total + done, families * total)
+def _packed(
+    kind_of: Int[Tensor, " prompt"], sizes: Int[Tensor, " kind"], budget: int
+) -> Iterator[Int[Tensor, " some"]]:
+    """Prompts, kind by kind, as many together as the budget allows; at least one."""
+    together, taken = list[int](), 0
+    for prompt in kind_of.argsort(stable=True).tolist():
+        size = int(sizes[kind_of[prompt]])
+        if together and taken + size > budget:
+            yield torch.tensor(together)
+            together, taken = [], 0
+        together.append(prompt)
+        taken += size
+    yield torch.tensor(together)
+
+
+def _choose(kept: Bool[Tensor, "batch pos head"], mean: Mean, z: Tensor) -> Tensor:
+    """z where it is kept, else its mean."""
+    return torch.where(kept.to(z.device)[..., None], z, mean.to(z))

@@ -147,6 +147,22 @@ def test_other_edits_are_linearised_too() -> None:
         torch.testing.assert_close(linear, slope, atol=float(2e-2 * slope.abs().max()), rtol=0)
 
 
+def test_integrated_gradients_of_a_layer_need_nothing_below_it() -> None:
+    network = random_network("gpt2")
+    counts = [0, 0, 0]
+
+    def count(module: Any, args: Any) -> None:
+        counts[list(network.transformer.h).index(module)] += 1
+
+    handles = [layer.register_forward_pre_hook(count) for layer in network.transformer.h]
+    prompts, source = prompts_like((6, 6), seed=0), prompts_like((6, 6), seed=1)
+    metric = token_logit(torch.tensor([3, 4]))
+    attribution_patch(network, prompts, source, metric, component="z", over=("layer",), steps=5)
+    for handle in handles:
+        handle.remove()
+    assert counts == [2 + 5, 2 + 10, 2 + 15]  # two passes for clean and edited activations
+
+
 @pytest.mark.parametrize("trained", [True, False])
 def test_parameters_hooks_and_flags_are_left_alone(trained: bool) -> None:
     network = copy.deepcopy(random_network("gptj")).requires_grad_(trained)

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from interventions.branching import run_branches, run_shared
 from interventions.edits import Apply, Edit, Replace, Zero
-from interventions.hooks import Modules
+from interventions.hooks import Modules, attached
 from interventions.metrics import custom, token_logit
-from interventions.network import inference, unembed
+from interventions.network import first_stream, inference, unembed
 from interventions.prompts import as_prompts
 from interventions.sweeps import sweep
 
@@ -50,6 +50,47 @@ def test_a_pass_that_ends_at_the_last_attention_leaves_what_a_whole_one_leaves(n
     for name_of in ("keys", "values", "stream"):
         pairs = zip(getattr(part, name_of), getattr(whole, name_of), strict=True)
         assert all(torch.equal(ours, theirs) for ours, theirs in pairs), name_of
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_layer_behind_known_attention_is_that_of_an_ordinary_pass(name: str) -> None:
+    """z is another one than the prompt's; at all positions in an ordinary pass, and at two of them behind attention."""
+    network = random_network(name)
+    modules, at = Modules(network), torch.tensor([4, 1])
+    with inference(network):
+        shared = run_shared(modules, PROMPTS)
+        assert torch.equal(first_stream(modules, PROMPTS), shared.stream[0])
+        z = torch.randn(2, 6, modules.n_heads, 8, generator=GENERATOR)
+        seen: list[Tensor] = []
+        with attached(modules, {("z", 1): lambda _: z, ("resid_post", 1): seen.append}):
+            network(PROMPTS.tokens)
+        written = shared.replay.written(1, z[:, at])
+        rows = shared.replay.behind_written(1, shared.stream[1][:, at], at, written)
+        torch.testing.assert_close(rows, seen[0][:, at], atol=1e-5, rtol=1e-5)
+        again = shared.replay.again(0, shared.stream[0]) if name == "gpt2" else shared.stream[1]
+        torch.testing.assert_close(again, shared.stream[1], atol=1e-5, rtol=1e-5)
+
+
+def test_attention_is_as_it_was_behind_a_layer_that_is_interrupted() -> None:
+    network = random_network("gpt2")
+    modules = Modules(network)
+    with inference(network):
+        shared = run_shared(modules, PROMPTS)
+        stream, positions = shared.stream[1], torch.arange(6)
+        with pytest.raises(KeyboardInterrupt), attached(modules, {("mlp_out", 1): _interrupt}):
+            shared.replay.behind_written(1, stream, positions, stream)
+    assert all("forward" not in modules.attention(layer).__dict__ for layer in range(3))
+
+
+def test_branches_that_enter_need_no_queries_keys_and_values_of_their_own() -> None:
+    network = random_network("gpt2")
+    rows: list[int] = []
+    handle = network.transformer.h[1].attn.c_attn.register_forward_pre_hook(lambda _, x: rows.append(x[0].shape[1]))
+    try:
+        sweep(network, PROMPTS, Zero(), METRIC, component="z", over=("layer",), positions=(-4,))
+    finally:
+        handle.remove()
+    assert rows == [6, 4]  # the prompt's own, and the rows of the branch that entered before
 
 
 def test_of_the_last_layer_only_the_last_row_is_computed_behind_attention() -> None:
@@ -172,3 +213,7 @@ def state_of(network: nn.Module) -> dict[str, Any]:
     with torch.no_grad():
         state["logits"] = duplicate(PROMPTS.tokens).logits
     return state
+
+
+def _interrupt(x: Tensor) -> None:
+    raise KeyboardInterrupt

@@ -149,6 +149,20 @@ def test_every_kind_of_edit_puts_there_what_it_says(name: str, component: str) -
         close(seen[whole][0][:, -1], clean[:, -1])
 
 
+def test_values_end_the_pass_where_all_are_seen() -> None:
+    network = random_network("gpt2")
+    entered: list[int] = []
+    handles = [
+        layer.mlp.register_forward_pre_hook(lambda _module, _args, at=at: entered.append(at))
+        for at, layer in enumerate(network.transformer.h)
+    ]
+    values = values_of(network, Prompts(TOKENS), "z", [1, 0])
+    for handle in handles:
+        handle.remove()
+    assert sorted(values) == [0, 1]
+    assert entered == [0]  # of layer 1 nothing behind z, and layer 2 not at all
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_values_of_other_prompts_put_there_give_their_output(name: str) -> None:
     network, other = random_network(name), TOKENS.flip(0)

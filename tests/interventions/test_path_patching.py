@@ -42,6 +42,8 @@ def test_branches_equal_three_steps_with_hooks(name: str, through_mlps: bool) ->
         *((receivers, padded, None) for receivers in RECEIVERS),
         (RECEIVERS[1], padded, (-1, -3)),
         (RECEIVERS[2], whole, None),
+        (RECEIVERS[2], whole, (-3,)),
+        (HeadInputs([(1, 2), (1, 3), (2, 0), (2, 1)], "v"), padded, (-2, -4)),
         (HeadInputs([(2, 1), (2, 2)], "q"), padded, None),
     ):
         prompts, source = prompts_like(lengths, seed=0), prompts_like(lengths, seed=1)
@@ -52,6 +54,33 @@ def test_branches_equal_three_steps_with_hooks(name: str, through_mlps: bool) ->
         slow = path_patch(network, prompts, source, metric, method="oracle", **options)
         torch.testing.assert_close(fast.values, slow.values, atol=1e-4, rtol=0, msg=f"{receivers} {positions}")
         assert slow.effects.abs().max() > 5e-3, "a path without effect shows nothing"
+
+
+@pytest.mark.parametrize("through_mlps", [True, False])
+def test_senders_cost_the_mlps_at_the_positions_that_are_patched(through_mlps: bool) -> None:
+    network = random_network("gpt2")
+    rows: list[int] = []
+    handle = network.transformer.h[0].mlp.register_forward_pre_hook(lambda _, args: rows.append(args[0].shape[1]))
+    queries: list[int] = []
+    projection = network.transformer.h[0].attn.c_attn
+    other = projection.register_forward_pre_hook(lambda _, args: queries.append(args[0].shape[1]))
+    prompts, source = prompts_like((6, 6), seed=0), prompts_like((6, 6), seed=1)
+    try:
+        path_patch(
+            network,
+            prompts,
+            source,
+            token_logit(torch.tensor([3, 4])),
+            receivers=RECEIVERS[3],
+            positions=(-4,),
+            through_mlps=through_mlps,
+        )
+    finally:
+        handle.remove()
+        other.remove()
+    # Of the source and of the prompts; and four senders at one position each, before receivers that branch later.
+    assert rows == ([6, 6, 4] if through_mlps else [6, 6])
+    assert queries == [6, 6]
 
 
 Cache = dict[tuple[str, int], Tensor]

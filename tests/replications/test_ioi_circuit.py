@@ -29,7 +29,6 @@ from replications.indirect_object_identification.circuit import (
     whole,
     without,
 )
-from replications.indirect_object_identification.circuit_rows import Plan, moved_tokens
 from replications.indirect_object_identification.grouping import groups_of
 from torch import Tensor
 
@@ -159,31 +158,8 @@ def test_edits_do_one_circuit_by_ordinary_hooks(kind: str) -> None:
     assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.network.modules())
 
 
-def test_there_is_one_row_for_each_different_choice_so_far() -> None:
-    single = [without(whole(6, 4), [(layer, head)], whole(6, 4)) for layer in range(6) for head in range(4)]
-    circuits = torch.stack([*single, torch.zeros(6, 4, dtype=torch.long), whole(6, 4)])
-    plan = Plan.of(circuits)
-    for layer in range(6):
-        prefixes = {tuple(of[: layer + 1].flatten().tolist()) for of in circuits}
-        assert len(plan.parents[layer]) == len(plan.nodes[layer]) == len(prefixes)
-        on_path = [of for of in circuits if bool((of[: layer + 1] == circuit.EVERYWHERE).all())]
-        assert len(on_path) == 1 or bool((plan.nodes[layer][0] == circuit.EVERYWHERE).all())  # what most circuits do
-        assert int(plan.parents[layer][0]) == 0
-    for at, of in enumerate(circuits):  # every circuit's way back is its own choices
-        row = int(plan.rows[at])
-        for layer in reversed(range(6)):
-            assert torch.equal(plan.nodes[layer][row], of[layer])
-            row = int(plan.parents[layer][row])
-    assert sum(map(len, plan.parents)) == sum(4 * (layer + 1) + 2 for layer in range(6))
-    # Most circuits begin with 1, though no row of the second layer is shared by as many as that behind 2.
-    parted = torch.tensor([[[1], [1]], [[1], [2]], [[1], [3]], [[2], [1]], [[2], [1]]])
-    plan = Plan.of(parted)
-    assert int(plan.nodes[0][0]) == 1
-    assert [int(parents[0]) for parents in plan.parents] == [0, 0]
-
-
 @pytest.mark.parametrize("kind", ["gpt2", "mistral"])
-def test_circuits_at_words_part_at_these_words_alone(kind: str) -> None:
+def test_circuits_at_words_are_what_plain_hooks_give(kind: str) -> None:
     model, ablation, means = ablation_of(kind, 8)
     words = [("IO", "S1+1"), ("S2",), ("S2", "END"), ("END",)]
     roles = [Circuit("one", {"some": tuple(ALL[at : at + 6])}, {"some": of}) for at, of in enumerate(words)]
@@ -192,26 +168,6 @@ def test_circuits_at_words_part_at_these_words_alone(kind: str) -> None:
     for at, of in enumerate(words):
         expected = plain(model, ablation.prompts, means, dict.fromkeys(ALL[at : at + 6], of))
         assert torch.allclose(measured[:, at], expected, atol=2e-5)
-    plan = Plan.of(torch.stack(nodes))
-    for group in groups_of(ablation.prompts, circuit.WORDS):
-        moved = moved_tokens(plan, [ablation.kept(of, group) for of in plan.nodes])
-        wanted = {group.length + group.at[word] for word in ("IO", "S1+1", "S2", "END")}
-        assert all(set(row.nonzero().flatten().tolist()) <= wanted for of in moved for row in of)
-        assert not any(bool(of[0].any()) for of in moved)  # the path
-        assert set(moved[-1].any(dim=0).nonzero().flatten().tolist()) == wanted
-
-
-def test_a_head_that_is_gone_moves_what_others_see_of_it() -> None:
-    _, ablation, _ = ablation_of("gpt2", 1)
-    model = whole(N_LAYERS, N_HEADS)
-    at_s2 = Circuit("s2", {"some": ((1, 0),)}, {"some": ("S2",)}).nodes(N_LAYERS, N_HEADS)
-    plan = Plan.of(torch.stack([model, model, without(model, [(1, 0)], at_s2)]))
-    (group,) = groups_of(ablation.prompts, circuit.WORDS)
-    moved = moved_tokens(plan, [ablation.kept(of, group) for of in plan.nodes])
-    place = group.length + group.at["S2"]
-    assert len(moved[0]) == 1
-    assert moved[1][1].nonzero().flatten().tolist() == [place]
-    assert moved[2][1].nonzero().flatten().tolist() == list(range(place, group.length))
 
 
 def test_means_are_over_prompts_of_one_layout() -> None:

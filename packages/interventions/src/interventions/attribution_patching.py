@@ -12,16 +12,17 @@ Sundararajan et al. 2017, section 3; Hanna et al. 2024, arXiv 2403.17806, "EAP-I
 
     a(t) = a + t (a' - a),    t = 1/2n, 3/2n, ..., 1 - 1/2n
 
-of all cells of one layer *together*, other layers following from them; a layer costs n passes, so that cells of L
-layers cost L n. Embeddings stay (the other variant, "EAP-IG inputs", moves them instead). As n grows the cells of a
-layer sum to what the edit of all of them at once does ("completeness", error O(1/n^2)); a layer with a single cell is
-then exact. How the sum is shared out still differs from editing each cell alone, and which cells are asked for changes
-the line. Where cells are at the last token alone, the exact `sweep` costs about as much as `steps=1`.
+of all cells of one layer *together*, other layers following from them. A layer costs n passes through itself and those
+behind it, so that cells of all L layers cost L n / 2 whole ones. Embeddings stay (the other variant, "EAP-IG inputs",
+moves them instead). As n grows the cells of a layer sum to what the edit of all of them at once does ("completeness",
+error O(1/n^2)); a layer with a single cell is then exact. How the sum is shared out still differs from editing each
+cell alone, and which cells are asked for changes the line. Where cells are at the last token alone, the exact `sweep`
+costs about as much as `steps=1`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -29,9 +30,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interventions.attention import Callback
+from interventions.attention import PlainAttention
+from interventions.branching import Shared, run_shared
 from interventions.edits import Edit, Replace
-from interventions.hooks import Modules
+from interventions.hooks import Modules, attached
 from interventions.memory import default_budget
 from interventions.metrics import Metric, evaluate
 from interventions.network import final_hidden, inference
@@ -138,7 +140,9 @@ class _Run:
         """Attributions by layer with the gradients of one clean pass, and the clean metric."""
         seen: dict[int, Tensor] = {}
         with torch.enable_grad():
-            values, _ = self._measured({site: partial(_watched, seen, site[1]) for site in self._sites()})
+            callbacks = {site: partial(_watched, seen, site[1]) for site in self._sites()}
+            last = final_hidden(self.modules, self.prompts, callbacks)[:, -1]
+            values = self._evaluated(last, last.detach())
             gradients = torch.autograd.grad(self._summed(values), list(seen.values()))
         report(1)
         pairs = zip(seen.items(), gradients, strict=True)
@@ -149,31 +153,38 @@ class _Run:
     ) -> tuple[dict[int, Tensor], Float[Tensor, " batch"]]:
         """Attributions by layer, averaged along each layer's line, and the clean metric."""
         clean: dict[int, Tensor] = {}
-        values, last = self._measured({site: partial(_kept, clean, site[1]) for site in self._sites()})
+        callbacks = {site: partial(_kept, clean, site[1]) for site in self._sites()}
+        shared = run_shared(self.modules, self.prompts, 0, callbacks, whole=True)
         attributions = {}
         for done, (layer, x) in enumerate(clean.items()):
             change, gradient = self._change(layer, x), torch.zeros_like(x)
             for step in range(steps):
                 with torch.enable_grad():
                     moved = (x + (step + 0.5) / steps * change).requires_grad_()
-                    along, _ = self._measured({(self.component, layer): partial(_placed, moved)}, last)
+                    along = self._from_layer(shared, layer, moved)
                     gradient += torch.autograd.grad(self._summed(along), moved)[0] / steps
                 report(done * steps + step + 1)
             attributions[layer] = self._product(change, gradient)
-        return attributions, values
+        return attributions, self._evaluated(shared.last, shared.last)
+
+    def _from_layer(self, shared: Shared, layer: int, moved: Tensor) -> Float[Tensor, " batch"]:
+        """The metric with `moved` in its layer; what is below is not computed anew."""
+        hooks = {(self.component, layer): partial(_placed, moved)}
+        stream = shared.stream[layer]
+        with attached(self.modules, hooks, PlainAttention(hooks, causal=self.prompts.valid is None)):
+            for at in range(layer, len(self.modules)):
+                stream = shared.replay.again(at, stream)
+        return self._evaluated(self.modules.final_norm(stream[:, -1]), shared.last)
 
     def _sites(self) -> list[tuple[str, int]]:
         return [(self.component, layer) for layer in self.by_layer]
 
-    def _measured(
-        self, hooks: Mapping[tuple[str, int], Callback], clean: Tensor | None = None
-    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch d_model"]]:
-        """The metric of one ordinary pass with hooks, and what it measured; `clean` is what it compares with."""
-        last = final_hidden(self.modules, self.prompts, hooks)[:, -1]
-        reference = last.detach() if clean is None else clean
+    def _evaluated(
+        self, last: Float[Tensor, "batch d_model"], clean: Float[Tensor, "batch d_model"]
+    ) -> Float[Tensor, " batch"]:
+        """The metric of a stream behind the final norm at the last token; `clean` is what it compares with."""
         budget = default_budget(self.modules, self.prompts)
-        values = evaluate(self.metric, self.modules, last[:, None], reference, self.rows, budget=budget)
-        return values[:, 0], last.detach()
+        return evaluate(self.metric, self.modules, last[:, None], clean, self.rows, budget=budget)[:, 0]
 
     def _summed(self, values: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
         """Over prompts: none depends on another's activations."""

@@ -39,6 +39,7 @@ class Shared:
     keys: list[Float[Tensor, "batch kv_head pos d_head"]] = field(default_factory=list)
     values: list[Float[Tensor, "batch kv_head pos d_head"]] = field(default_factory=list)
     stream: list[Float[Tensor, "batch kept d_model"]] = field(default_factory=list)
+    calls: list[AttentionCall] = field(default_factory=list)  # what each attention was asked, queries from `start` on
     final: Tensor | None = None  # the clean stream behind the final norm, [batch, pos, d_model], of a whole pass
 
     def attention(self, start: int, edits: Mapping[tuple[str, int], BranchEdit]) -> BranchAttention:
@@ -90,6 +91,8 @@ def run_shared(
         # Copies where they are views of queries, keys and values in one tensor.
         shared.keys.append(call.key.contiguous())
         shared.values.append(call.value.contiguous())
+        query = call.query[:, :, start:].contiguous()
+        shared.calls.append(replace(call, query=query, key=shared.keys[-1], value=shared.values[-1], mask=None))
         if call.layer == len(modules) - 1 and not whole:
             raise AttentionReached(call)
         return plain(call)
@@ -141,24 +144,42 @@ def run_branch_rows(
     """
     modules, batch = shared.modules, len(shared.prompts)
     width = shared.prompts.length - start
-    first = start - shared.start
     attend = shared.attention(start, edits)
-
-    def flat(edit: BranchEdit) -> Callback:
-        return lambda x: edit(x.unflatten(1, (-1, width))).flatten(1, 2)  # type: ignore[no-untyped-call]
-
-    outside = {site: flat(edit) for site, edit in edits.items() if site[0] not in IN_ATTENTION}
-    rows: Tensor | None = None
-    with attached(modules, outside, attend):
-        for layer in range(entering[0], len(modules) if layers is None else layers):
-            n = entering.count(layer)
-            if n:
-                new = shared.stream[layer][:, first:].repeat(1, n, 1)
-                rows = new if rows is None else torch.cat([rows, new], dim=1)
-            assert rows is not None
-            rows = shared.replay.layer(layer, rows, _positions(shared, start, rows.shape[1] // width))
-    assert rows is not None
+    rows = shared.stream[0][:, :0]
+    for layer in range(entering[0], len(modules) if layers is None else layers):
+        new = entering.count(layer)
+        own = {site: _flat(edit, width) for site, edit in edits.items() if site[1] == layer}
+        outside = {site: edit for site, edit in own.items() if site[0] not in IN_ATTENTION}
+        joined = torch.cat([rows, shared.stream[layer][:, start - shared.start :].repeat(1, new, 1)], dim=1)
+        positions = _positions(shared, start, joined.shape[1] // width)
+        if new and ("resid_pre", layer) not in edits:
+            z = attend(_joined_call(shared, start, layer, rows, new))
+            with attached(modules, outside):
+                written = shared.replay.written(layer, z)
+                rows = shared.replay.behind_written(layer, joined, positions, written)
+        else:
+            with attached(modules, outside, attend):
+                rows = shared.replay.layer(layer, joined, positions)
     return rows.view(batch, -1, width, rows.shape[-1])
+
+
+def _flat(edit: BranchEdit, width: int) -> Callback:
+    """An edit of branches, of rows [batch, branch * pos, ...]."""
+    return lambda x: edit(x.unflatten(1, (-1, width))).flatten(1, 2)  # type: ignore[no-untyped-call]
+
+
+def _joined_call(shared: Shared, start: int, layer: int, rows: Tensor, new: int) -> AttentionCall:
+    """What a layer asks of its attention for rows and, behind them, for `new` branches that enter as the prompt."""
+    clean, offset = shared.calls[layer], start - shared.start
+    parts = clean.query[:, :, offset:], clean.key[:, :, start:], clean.value[:, :, start:]
+    query, key, value = (part.repeat(1, 1, new, 1) for part in parts)
+    if rows.shape[1]:
+        positions = _positions(shared, start, rows.shape[1] // (shared.prompts.length - start))
+        before = shared.replay.attention_call(layer, rows, positions)
+        query, key, value = (
+            torch.cat(pair, dim=2) for pair in ((before.query, query), (before.key, key), (before.value, value))
+        )
+    return replace(clean, query=query, key=key, value=value)
 
 
 def _last_rows(

@@ -22,7 +22,7 @@ about one pass; at all T positions each sender is T rows, and the gain over hook
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -149,7 +149,8 @@ class _Run:
         modules, length = self.modules, prompts.length
         edited = prepare(modules, rows, Replace(self.source), "z", sorted({cell.layer for cell in self.cells}))
         start = self._start(prompts, rows)
-        frozen = run_frozen(modules, prompts, min(start, length - 1), edited, self.through_mlps)
+        patched = [position for position in self.cells[0].positions if position >= start]
+        frozen = run_frozen(modules, prompts, min(start, length - 1), edited, self.through_mlps, patched)
         last = frozen.shared.last
         budget = default_budget(modules, prompts) if self.budget is None else self.budget
         clean = evaluate(self.metric, modules, last[:, None], last, rows, budget=budget)
@@ -157,10 +158,16 @@ class _Run:
             report(len(self.cells))
             return clean.repeat(1, len(self.cells)), clean[:, 0]
         parts: list[Tensor] = []
-        for chunk in in_chunks(modules, self.cells, len(prompts), length - start, length, budget):
-            hidden = self._hooked(prompts, chunk, edited) if self.method == "oracle" else self._branches(frozen, chunk)
-            parts.append(evaluate(self.metric, modules, hidden, last, rows, budget=budget))
-            report(sum(part.shape[1] for part in parts))
+        for together in in_chunks(modules, self.cells, len(prompts), len(patched), length, budget):
+            reached = self._reached(frozen, together) if self.method == "branches" else {}
+            for some in in_chunks(modules, range(len(together)), len(prompts), length - start, length, budget):
+                cells = [together[sender] for sender in some]
+                if self.method == "oracle":
+                    hidden = self._hooked(prompts, cells, edited)
+                else:
+                    hidden = self._branches(frozen, reached, cells, some[0])
+                parts.append(evaluate(self.metric, modules, hidden, last, rows, budget=budget))
+                report(sum(part.shape[1] for part in parts))
         return torch.cat(parts, dim=1), clean[:, 0]
 
     def _start(self, prompts: Prompts, rows: slice) -> int:
@@ -173,16 +180,31 @@ class _Run:
             first = max(first, prompts.length - 1)  # no other position reaches the last token's logits
         return min((position for position in self.cells[0].positions if position >= first), default=prompts.length)
 
-    def _branches(self, frozen: Frozen, cells: Sequence[Cell]) -> Float[Tensor, "batch sender d_model"]:
+    def _reached(
+        self, frozen: Frozen, cells: Sequence[Cell]
+    ) -> dict[int, Float[Tensor, "batch sender patched *of_receivers"]]:
+        """The final stream, or receivers' q, k or v by layer, of the senders before."""
         streams = frozen.streams(cells, self.into.layers)
         if self.into.projection is None:
-            last: Tensor = self.modules.final_norm(streams[len(self.modules)][:, :, -1])
+            return dict(streams)
+        return {
+            layer: frozen.projected(layer, self.into.projection, stream)[..., self.into.heads[layer], :]
+            for layer, stream in streams.items()
+        }
+
+    def _branches(
+        self, frozen: Frozen, reached: Mapping[int, Tensor], cells: Sequence[Cell], first: int
+    ) -> Float[Tensor, "batch sender d_model"]:
+        """The final stream of some senders, which are those from `first` on in what is reached."""
+        mine = {layer: new[:, first : first + len(cells)] for layer, new in reached.items() if new.shape[1] > first}
+        if self.into.projection is None:
+            last: Tensor = self.modules.final_norm(mine[len(self.modules)][:, :, -1])
             return last
-        edits: dict[tuple[str, int], BranchEdit] = {}
-        for layer, stream in streams.items():
-            new = frozen.projected(layer, self.into.projection, stream)
-            edits[self.into.projection, layer] = _patched(new, self.into.heads[layer])
-        entering = [min(layer for layer in streams if layer > cell.layer) for cell in cells]
+        into, heads = self.into.projection, self.into.heads
+        edits: dict[tuple[str, int], BranchEdit] = {
+            (into, layer): frozen.read_by(into, layer, heads[layer], new) for layer, new in mine.items()
+        }
+        entering = [min(layer for layer in mine if layer > cell.layer) for cell in cells]
         return run_branches(frozen.shared, frozen.shared.start, entering, edits)
 
     def _hooked(self, prompts: Prompts, cells: Sequence[Cell], edited: Edited) -> Float[Tensor, "batch sender d_model"]:
