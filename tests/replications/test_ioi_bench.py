@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from replications.indirect_object_identification import bench, measured_circuits
+from replications.indirect_object_identification import bench, bench_flops, measured_circuits
 from replications.indirect_object_identification.bench import Compared, Words, parts_of, rows, setting_of
 from replications.indirect_object_identification.bench_search import EVERY, Part
 from replications.indirect_object_identification.circuit import Circuit
@@ -237,3 +237,21 @@ def test_the_benchmark_is_found_by_its_name() -> None:
     assert (found.__module__, found.__name__) == (bench.__name__, "rows")
     with pytest.raises(UserError, match=r"no benchmark 'nothing'; there are: .*patching.*, ioi"):
         benchmarks.find("nothing")
+
+
+def test_flops_are_those_of_the_rows_that_go_through_linear_layers(setting: Setting, parts: dict[str, Part]) -> None:
+    network, prompts = setting.model.network, setting.clean(PROMPTS)
+    whole = 24.0 * 7**2 * N_LAYERS * int(prompts.lengths.sum())  # two for each of 12 d_model^2 weights, if 7 wide
+    heads = replace(parts["patching heads at END"], every=5)
+    gradients = parts["integrated gradients"]
+    cost, of_gradients = bench_flops.costs(network, [heads, gradients], d_model=7)
+    assert cost.name == "patching heads at END"
+    assert cost.plain == pytest.approx(N_LAYERS * N_HEADS * whole)
+    # Clean and p_ABC, of which the last layer stops at z; and rows at END, each of a head, from its layer on.
+    assert whole < cost.engine < 2 * whole + 24 * 7**2 * PROMPTS * N_HEADS * (1 + 2 + 3)
+    # There, for each step and layer; back through layers and the MLP behind z that is moved; and a clean pass.
+    n = 24.0 * 7**2 * int(setting.clean(4).lengths.sum()) * 2
+    forward, back = n * N_LAYERS**2, n * sum(2 / 3 + at for at in range(N_LAYERS))
+    assert of_gradients.plain == pytest.approx(forward + back + n / 2 * N_LAYERS)
+    assert of_gradients.engine < of_gradients.plain
+    assert bench_flops.markdown([cost]).splitlines()[-1].startswith("| **all** | 0.00 | 0.0 | ")
