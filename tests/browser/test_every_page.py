@@ -12,7 +12,7 @@ from reprise import workspace
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-    from tests.browser.conftest import Visit
+    from tests.browser.chromium import Visit
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["index.html", *(f"papers/{paper.slug}.html" for paper in workspace.load_papers(ROOT))]

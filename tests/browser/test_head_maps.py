@@ -12,7 +12,7 @@ from tests.browser.toy_paper import HEADS, TOKENS, VALUES, WITHOUT_PATTERN, patt
 
 if TYPE_CHECKING:
     from playwright.sync_api import Frame, Locator, Page
-    from tests.browser.conftest import Visit
+    from tests.browser.chromium import Visit
 
 MAP = Path("papers/toys/tiny/head map.html")
 OPEN = "#pattern:not([hidden])"

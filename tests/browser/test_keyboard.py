@@ -9,7 +9,7 @@ import pytest
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
-    from tests.browser.conftest import Visit
+    from tests.browser.chromium import Visit
 
 STOP = """() => {
   const one = document.activeElement;

@@ -11,7 +11,7 @@ from tests.browser.toy_paper import ESTIMATES, STATEMENTS, VERDICTS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
-    from tests.browser.conftest import Visit
+    from tests.browser.chromium import Visit
 
 ORDER = list(STATEMENTS)
 MEASURED = sorted((name for name in ORDER if ESTIMATES[name] is not None), key=lambda name: ESTIMATES[name] or 0)

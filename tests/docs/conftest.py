@@ -1,4 +1,4 @@
-"""The documentation site, built once for the tests that look at it, and a browser to open it in."""
+"""The documentation site, built once for the tests that look at it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.browser.conftest import browser, visit  # noqa: F401 (fixtures)
 from tests.docs.pages import ROOT
 
 

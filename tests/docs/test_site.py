@@ -13,7 +13,7 @@ import pytest
 from tests.docs.pages import pages
 
 if TYPE_CHECKING:
-    from tests.browser.conftest import Visit
+    from tests.browser.chromium import Visit
 
 PACKAGES = (
     "circuits",

@@ -16,7 +16,7 @@ def test_training(execute: Execute) -> None:
     assert float(re.findall(rf"test_error {NUMBER}", digits)[0]) < 0.2
     assert float(re.findall(rf"mean_return {NUMBER}", agent)[0]) > 60
     assert "the same weights as in one go: True" in printed(notebook)
-    assert "stopped: loss has not improved" in printed(notebook)
+    assert float(re.findall(rf"<Run: step \d+ of 600, loss {NUMBER}", printed(notebook))[0]) < 0.02
     runs = shown(notebook, "text/html")
     assert ["optimisers" in each for each in runs] == [True, True]
     assert "value" in runs[1]

@@ -150,16 +150,17 @@ def run_branch_rows(
         new = entering.count(layer)
         own = {site: _flat(edit, width) for site, edit in edits.items() if site[1] == layer}
         outside = {site: edit for site, edit in own.items() if site[0] not in IN_ATTENTION}
-        joined = torch.cat([rows, shared.stream[layer][:, start - shared.start :].repeat(1, new, 1)], dim=1)
-        positions = _positions(shared, start, joined.shape[1] // width)
-        if new and ("resid_pre", layer) not in edits:
-            z = attend(_joined_call(shared, start, layer, rows, new))
+        known = new > 0 and ("resid_pre", layer) not in edits  # what entering branches ask of attention
+        z = attend(_joined_call(shared, start, layer, rows, new)) if known else None
+        rows = torch.cat([rows, shared.stream[layer][:, start - shared.start :].repeat(1, new, 1)], dim=1)
+        positions = _positions(shared, start, rows.shape[1] // width)
+        if z is not None:
             with attached(modules, outside):
-                written = shared.replay.written(layer, z)
-                rows = shared.replay.behind_written(layer, joined, positions, written)
+                z = shared.replay.written(layer, z)  # under one name, so that only one is held
+                rows = shared.replay.behind_written(layer, rows, positions, z)
         else:
             with attached(modules, outside, attend):
-                rows = shared.replay.layer(layer, joined, positions)
+                rows = shared.replay.layer(layer, rows, positions)
     return rows.view(batch, -1, width, rows.shape[-1])
 
 
