@@ -56,6 +56,7 @@ CONTRAST = """
   return found.sort((x, y) => x[0] - y[0]);
 }
 """
+FITS = "document.documentElement.scrollHeight <= document.documentElement.clientHeight"
 TOO_WIDE = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -87,12 +88,23 @@ def wait_until(page: Page | Frame, condition: str, seconds: float = 30) -> None:
 
 
 def load_frames(page: Page) -> list[Frame]:
-    """Scroll to every frame, which loads it; returns the frames inside of the page."""
+    """Scroll to every frame until it is as high as its page, so that nothing moves any more; returns the frames.
+
+    A frame out of sight is not laid out, and the growth of the one above may move it out of sight again.
+
+    Raises:
+        AssertionError: if a frame stays smaller than its page.
+    """
     frames = []
     for frame in page.query_selector_all("iframe"):
         frame.scroll_into_view_if_needed()
         inside = frame.content_frame()
         assert inside is not None
         inside.wait_for_selector("body")
+        end = time.monotonic() + 30
+        while not inside.evaluate(f"() => {FITS}"):
+            assert time.monotonic() < end, f"never fits: {inside.url}"
+            frame.scroll_into_view_if_needed()
+            page.wait_for_timeout(20)
         frames.append(inside)
     return frames

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from tests.browser.looks import load_frames, wait_until
+from tests.browser.looks import FITS, load_frames, wait_until
 from tests.browser.toy_paper import HEADS, TOKENS, VALUES, WITHOUT_PATTERN, pattern_of
 
 if TYPE_CHECKING:
@@ -133,13 +133,10 @@ def test_escape_releases_a_locked_token_before_it_closes(toy: Path, visit: Visit
 def test_in_the_report_the_frame_grows_with_what_is_open(toy: Path, visit: Visit, width: int) -> None:
     page = visit(toy / "papers" / "toys.html", width=width)
     frame = load_frames(page)[1]
-    page.locator("iframe").nth(1).scroll_into_view_if_needed()  # frames out of sight are not laid out anew
-    fits = "document.documentElement.scrollHeight <= document.documentElement.clientHeight"
-    wait_until(frame, fits)
     before = frame.evaluate("() => innerHeight")
     cell(frame, 1, 2).click()
     frame.wait_for_selector(OPEN)
-    wait_until(frame, f"{fits} && innerHeight > {before} + 300")
+    wait_until(frame, f"{FITS} && innerHeight > {before} + 300")
     frame.click("#close")
     wait_until(frame, f"innerHeight < {before} + 20")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.browser.looks import wait_until
+from tests.browser.looks import load_frames, wait_until
 from tests.browser.toy_paper import ESTIMATES, STATEMENTS, VERDICTS
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def test_one_column_at_a_time_is_marked_and_groups_keep_their_headings(toy: Path
 
 def test_every_sortable_table_of_a_paper_sorts(toy: Path, visit: Visit) -> None:
     page = visit(toy / "papers" / "toys.html")
+    load_frames(page)  # they grow, and a click would miss the button that they move
     stages = page.locator("table.records").first
     names = stages.locator("tbody th")
     assert names.all_inner_texts() == ["first_stage_with_a_long_name", "second"]
