@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.catalogue import NAMES, checkpoint, checkpoint_steps, folder, tokens_per_step
 
 if TYPE_CHECKING:
-    from zoo import ioi, stories
+    from zoo import ioi, people, stories
     from zoo.bigrams import bigram_counts
     from zoo.cards import ModelFolderError, verify
     from zoo.corpus import BOS_ID, CorpusError
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from zoo.ioi_cards import IoiCard
     from zoo.ioi_recipes import IOI_RECIPES, IoiRecipe
     from zoo.model import AttentionOnly, AttentionOnlyConfig
+    from zoo.people_cards import PeopleCard
+    from zoo.people_recipes import PEOPLE_RECIPES, PeopleRecipe
     from zoo.pretraining import pretrain
     from zoo.recipes import RECIPES, Recipe
     from zoo.stories_cards import StoriesCard
@@ -28,6 +30,7 @@ __all__ = [
     "IN_CONTEXT_RECIPES",
     "IOI_RECIPES",
     "NAMES",
+    "PEOPLE_RECIPES",
     "RECIPES",
     "STORIES_RECIPES",
     "AttentionOnly",
@@ -38,6 +41,8 @@ __all__ = [
     "IoiCard",
     "IoiRecipe",
     "ModelFolderError",
+    "PeopleCard",
+    "PeopleRecipe",
     "Recipe",
     "StoriesCard",
     "StoriesRecipe",
@@ -48,6 +53,7 @@ __all__ = [
     "held_out_tokens",
     "held_out_windows",
     "ioi",
+    "people",
     "pretrain",
     "stories",
     "tokens_per_step",
@@ -67,6 +73,9 @@ _LAZY = {
     "IoiCard": "ioi_cards",
     "IoiRecipe": "ioi_recipes",
     "ModelFolderError": "cards",
+    "PEOPLE_RECIPES": "people_recipes",
+    "PeopleCard": "people_cards",
+    "PeopleRecipe": "people_recipes",
     "RECIPES": "recipes",
     "Recipe": "recipes",
     "STORIES_RECIPES": "stories_recipes",
@@ -81,7 +90,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("ioi", "stories"):
+    if name in ("ioi", "people", "stories"):
         return import_module(f"zoo.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module 'zoo' has no attribute {name!r}")

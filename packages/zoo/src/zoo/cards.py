@@ -3,7 +3,7 @@
 A model folder holds config.json, tokenizer.json, model.safetensors, card.json, README.md (the card for people), and,
 where the training dynamics are of interest, checkpoints.safetensors and training_log.jsonl. Each family of models has a
 card of its own kind: `Card` here for the attention-only ones, `zoo.in_context_cards.InContextCard`,
-`zoo.stories_cards.StoriesCard`, `zoo.ioi_cards.IoiCard`.
+`zoo.stories_cards.StoriesCard`, `zoo.people_cards.PeopleCard`, `zoo.ioi_cards.IoiCard`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import os
 import platform
 from functools import lru_cache
 from pathlib import Path
-from typing import overload
+from typing import TypeVar, overload
 
 import msgspec
 
 from zoo.in_context_cards import InContextCard
 from zoo.ioi_cards import IoiCard
+from zoo.people_cards import PeopleCard
 from zoo.recipes import Recipe
 from zoo.shown import card_html, card_text
 from zoo.stories_cards import StoriesCard
@@ -68,6 +69,10 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
         return card_html(self)
 
 
+AnyCard = Card | InContextCard | StoriesCard | IoiCard | PeopleCard
+CardT = TypeVar("CardT", bound=AnyCard)
+
+
 class _Named(msgspec.Struct):
     name: str
 
@@ -95,14 +100,8 @@ def hardware(device: str, threads: int) -> str:
 @overload
 def read(folder: Path) -> Card: ...
 @overload
-def read(folder: Path, kind: type[InContextCard]) -> InContextCard: ...
-@overload
-def read(folder: Path, kind: type[StoriesCard]) -> StoriesCard: ...
-@overload
-def read(folder: Path, kind: type[IoiCard]) -> IoiCard: ...
-def read(
-    folder: Path, kind: type[Card] | type[InContextCard] | type[StoriesCard] | type[IoiCard] = Card
-) -> Card | InContextCard | StoriesCard | IoiCard:
+def read(folder: Path, kind: type[CardT]) -> CardT: ...
+def read(folder: Path, kind: type[CardT] | type[Card] = Card) -> CardT | Card:
     """The card of a folder, of the given kind.
 
     Raises:
@@ -111,9 +110,7 @@ def read(
     return _decoded(folder, kind)
 
 
-def _decoded(
-    folder: Path, kind: type[Card] | type[InContextCard] | type[StoriesCard] | type[IoiCard]
-) -> Card | InContextCard | StoriesCard | IoiCard:
+def _decoded(folder: Path, kind: type[CardT] | type[Card]) -> CardT | Card:
     path = folder / CARD
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
@@ -126,14 +123,8 @@ def _decoded(
 @overload
 def verify(folder: Path) -> Card: ...
 @overload
-def verify(folder: Path, kind: type[InContextCard]) -> InContextCard: ...
-@overload
-def verify(folder: Path, kind: type[StoriesCard]) -> StoriesCard: ...
-@overload
-def verify(folder: Path, kind: type[IoiCard]) -> IoiCard: ...
-def verify(
-    folder: Path, kind: type[Card] | type[InContextCard] | type[StoriesCard] | type[IoiCard] = Card
-) -> Card | InContextCard | StoriesCard | IoiCard:
+def verify(folder: Path, kind: type[CardT]) -> CardT: ...
+def verify(folder: Path, kind: type[CardT] | type[Card] = Card) -> CardT | Card:
     """The card, of the given kind, of a folder whose files all have the hashes that the card states.
 
     Raises:
@@ -179,7 +170,7 @@ def _sha256_of(path: Path, size: int, changed: int) -> str:
     return file_sha256(path)
 
 
-def write(card: Card | InContextCard | StoriesCard | IoiCard, folder: Path) -> None:
+def write(card: AnyCard, folder: Path) -> None:
     """Write card.json and, for people, README.md."""
     (folder / CARD).write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
     (folder / "README.md").write_text(card.page())

@@ -28,6 +28,9 @@ NAMES = (
     "relations-lists-4l-seed2",
     "stories-4l",
     "stories-4l-seed1",
+    "people-4l",
+    "people-4l-seed1",
+    "people-4l-seed2",
     "ioi-4l",
     "ioi-4l-seed1",
     "ioi-4l-seed2",
@@ -116,9 +119,10 @@ class _Catalogue:
     ) -> Path:
         import torch
 
-        from zoo import in_context_training, ioi_training, stories_training
+        from zoo import in_context_training, ioi_training, people_training, stories_training
         from zoo.in_context_recipes import IN_CONTEXT_RECIPES
         from zoo.ioi_recipes import IOI_RECIPES
+        from zoo.people_recipes import PEOPLE_RECIPES
         from zoo.pretraining import pretrain
         from zoo.recipes import RECIPES
         from zoo.stories_recipes import STORIES_RECIPES
@@ -128,6 +132,8 @@ class _Catalogue:
             return in_context_training.train(IN_CONTEXT_RECIPES[name], out, device=device, progress=progress)
         if name in STORIES_RECIPES:
             return stories_training.train(STORIES_RECIPES[name], out, device=device, progress=progress)
+        if name in PEOPLE_RECIPES:
+            return people_training.train(PEOPLE_RECIPES[name], out, device=device, progress=progress)
         if name in IOI_RECIPES:
             return ioi_training.train(IOI_RECIPES[name], out, device=device, progress=progress)
         return pretrain(RECIPES[name], out, device=device, progress=progress)
