@@ -47,7 +47,7 @@ class Says:
 
 
 def short(model: object, words: dict[str, int], **_: object) -> dict[str, float]:
-    return evaluate(model, words, texts=8)  # type: ignore[arg-type]
+    return evaluate(model, words, texts=8)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_right_answers_of_a_model_that_always_says_a_are_those_where_a_is_right(
     logits = torch.zeros(len(WORDS))
     logits[WORDS["A"]], logits[WORDS["kind"]] = 1.0, 9.0  # what is no letter does not count
     documents = asked(100, 0, CLEAN)
-    found = right(Says(logits), WORDS, documents, 0)  # type: ignore[arg-type]
+    found = right(Says(logits), WORDS, documents, 0)
     assert found == [document.letters[0].right == 0 for document in documents]
     assert 0 < sum(found) < 100
 
@@ -120,9 +120,9 @@ def test_own_words_are_those_of_the_person_who_is_written_about(monkeypatch: pyt
         return found
 
     monkeypatch.setattr(people_evaluation, "sample", write)
-    assert own_words(Says(torch.zeros(1)), WORDS, 40) == 1  # type: ignore[arg-type]
+    assert own_words(Says(torch.zeros(1)), WORDS, 40) == 1
     monkeypatch.setattr(people_evaluation, "sample", lambda model, rows, *_: [[WORDS["lent"]] for _ in rows])
-    assert own_words(Says(torch.zeros(1)), WORDS, 200) < 0.3  # type: ignore[arg-type]
+    assert own_words(Says(torch.zeros(1)), WORDS, 200) < 0.3
 
 
 def test_the_shipped_model_is_what_its_card_says() -> None:
@@ -132,7 +132,7 @@ def test_the_shipped_model_is_what_its_card_says() -> None:
     card = zoo.verify(folder, zoo.PeopleCard)
     assert card.recipe == PEOPLE_RECIPES["people-4l"]
     network = interventions.load(folder).network
-    found = evaluate(network, WORDS, texts=256)  # type: ignore[arg-type]
+    found = evaluate(network, WORDS, texts=256)
     for name in ("answers_right", "answers_right_by_name", "second_answers_right", "own_words"):
         assert abs(found[name] - card.metrics[name]) < 0.08, name
     assert min(found["answers_right_A"], found["answers_right_B"]) > 0.8
