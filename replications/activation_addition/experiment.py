@@ -6,7 +6,8 @@
 3. perplexity: of given texts about the topic and of others, with the vector against without.
 4. knowledge: answers to questions that topic vectors are not about.
 
-The measurements that judge the claims are in `claims.py`; they read stored results alone.
+With --backend the model is run by nnsight, NDIF or a server. The measurements that judge the claims are in `claims.py`;
+they read stored results alone.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from replications.activation_addition.text_stages import knowledge, perplexity
 from replications.activation_addition.together import outcomes
 from replications.activation_addition.ways import WAYS, Way
 
+from interventions import backends
 from reprise import Job, Result, Stage
 from steering import Control, Outcome, Steer, Writing, controls, measured, written
 
-__all__ = ["CLAIMS", "STAGES"]
+__all__ = ["CHECK_BACKEND", "CLAIMS", "STAGES"]
 
+CHECK_BACKEND = backends.check
 ANOTHER, LATER, LAST_BLOCK = "another vector", "later layer", "last block"
 EXAMPLES = 2  # completions of each latent that are kept as text
 Array = NDArray[np.floating]

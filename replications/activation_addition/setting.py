@@ -11,7 +11,7 @@ from replications.activation_addition.material import Latent, Material
 from replications.activation_addition.ways import Way
 
 import interventions
-from interventions import Model
+from interventions import Model, backends
 from reprise import Job
 from steering import SteeringVector, Writing
 
@@ -106,10 +106,11 @@ def settle(job: Job) -> Setting:
 
     Raises:
         ModelError: the model cannot be loaded, has no tokenizer, or (tiny tier) does not read the stories.
+        BackendError: the job's backend lacks something here.
     """
     trials = TRIALS[job.tier]
     writing = Writing(trials.new_tokens, trials.temperature, top_p=trials.top_p, batch_size=trials.batch)
-    model = interventions.load(job.model.location, device=job.device, dtype=getattr(torch, job.dtype))
+    model = backends.load(job.backend, job.model.location, device=job.device, dtype=getattr(torch, job.dtype))
     if model.tokenizer is None:
         raise interventions.ModelError(
             f"{job.model.name}: no tokenizer; steering begins with two texts, put tokenizer.json beside the weights"

@@ -20,8 +20,8 @@ from replications.function_vectors import setting, vector_stages
 from replications.task_vectors import bench
 from tests.reprise.test_units import invoke
 
-from function_vectors import backends, load_templates
-from interventions import skeletons
+from function_vectors import load_templates
+from interventions import backends, skeletons
 from reprise import store
 from reprise.store import Stored
 
@@ -260,7 +260,7 @@ def test_what_a_backend_lacks_is_said_before_anything_runs(
 
 
 def test_other_papers_run_on_the_engine_alone(tmp_path: Path) -> None:
-    assert "activation_addition: runs on the engine alone; leave out --backend nnsight" in refused(
-        "activation_addition", "--backend", "nnsight", "--out", str(tmp_path / "build")
+    assert "induction_heads: runs on the engine alone; leave out --backend nnsight" in refused(
+        "induction_heads", "--backend", "nnsight", "--out", str(tmp_path / "build")
     )
     assert not (tmp_path / "build").exists()

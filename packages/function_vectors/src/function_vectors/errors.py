@@ -9,7 +9,3 @@ class TaskError(ValueError):
 
 class EncodingError(ValueError):
     """A prompt or an answer that the tokenizer or the context of a model does not allow."""
-
-
-class BackendError(ValueError):
-    """A way to run a model that would not work: a package, a key, a server or a model is missing."""

@@ -23,17 +23,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interventions import Model, as_prompts
-from interventions.hooks import Modules
-from interventions.network import final_hidden, inference, log_normaliser, unembed_columns
+from interventions import Model
 from steering.batches import in_batches
 from steering.errors import SteeringError
-from steering.fluency import BUDGET
 from steering.grids import Progress, run_cells, stacked, steers_of
 from steering.intervals import Interval, Quotient
+from steering.passes import passes_of
 from steering.positions import AfterPrompt, Positions
 from steering.questions import Question, encode_question, items
-from steering.steering import Operation, Steer, steered
+from steering.steering import Operation, Steer
 from steering.vectors import SteeringVector
 
 GATE = 0.9
@@ -190,14 +188,11 @@ def answers(
     encoded = [encode_question(model, number, question) for number, question in enumerate(questions)]
     rows = [row for row, _ in encoded]
     p, mass = torch.empty(len(rows)), torch.empty(len(rows))
-    modules = Modules(model.network)
+    passes = passes_of(model)
     for batch in in_batches(rows, batch_size):
-        letters = torch.tensor([encoded[row][1] for row in batch.rows])
-        with inference(model.network), steered(model, *map(batch.of, steers)):
-            last = final_hidden(modules, as_prompts([rows[row] for row in batch.rows]))[:, -1:]
-            logits = unembed_columns(modules, last, letters.to(last.device))[:, 0]
-            log_p = (logits - log_normaliser(modules, last, budget=BUDGET)).cpu()
         places = list(batch.rows)
+        letters = torch.tensor([encoded[row][1] for row in places])
+        log_p = passes.behind([rows[row] for row in places], letters, [*map(batch.of, steers)])
         matching = torch.tensor([questions[row].matching for row in places])[:, None]
         match, other = log_p.gather(1, matching)[:, 0], log_p.gather(1, 1 - matching)[:, 0]
         p[places], mass[places] = torch.sigmoid(match - other), log_p.exp().sum(dim=1)

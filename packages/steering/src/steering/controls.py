@@ -34,7 +34,7 @@ from interventions.notebook import table as html_table
 from steering.errors import SteeringError
 from steering.grids import EVERYWHERE, Progress
 from steering.intervals import Interval, difference
-from steering.logit_bias import logit_bias, mean_effect
+from steering.logit_bias import mean_effect
 from steering.outcomes import GREEDY, Kind, Metric, Outcome, Writing, measured, together, written
 from steering.positions import Positions, PromptOnly
 from steering.steering import Operation, Steer, check_fits
@@ -175,8 +175,7 @@ def controls(
     def biased(of: Steer) -> Outcome:
         rows = torch.arange(len(prompts)).repeat_interleave(writing.samples)
         bias = mean_effect(model, unsteered, [replace(of, positions=of.positions.of_rows(rows))])
-        with logit_bias(model.network, bias):
-            completions = written(model, prompts, writing)
+        completions = written(model, prompts, writing, bias=bias)
         return measured(model, prompts, completions, metric, wellformed=wellformed)
 
     conditions: dict[str, Callable[[], Outcome]] = {

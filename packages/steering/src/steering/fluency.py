@@ -23,16 +23,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interventions import Model, as_prompts
-from interventions.hooks import Modules
-from interventions.network import final_hidden, inference, log_normaliser, unembed_columns
+from interventions import Model
 from steering.batches import in_batches
 from steering.errors import SteeringError
 from steering.intervals import Interval, Quotient, difference
-from steering.steering import Steer, steered
+from steering.passes import passes_of
+from steering.steering import Steer
 from steering.texts import encode
-
-BUDGET = 2**26  # bytes of logits at a time
 
 
 @dataclass(frozen=True)
@@ -94,15 +91,13 @@ def completion_losses(
             f"one of each for every row, and prompts of at least one token (the BOS)"
         )
     whole = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
-    found, modules = [torch.empty(0)] * len(prompts), Modules(model.network)
+    found, passes = [torch.empty(0)] * len(prompts), passes_of(model)
     for batch in in_batches(whole, batch_size):
         rows, counts = [whole[row] for row in batch.rows], [len(completions[row]) for row in batch.rows]
         if not any(counts):
             continue
-        with inference(model.network), steered(model, *map(batch.of, steers)):
-            hidden = final_hidden(modules, as_prompts(rows))
-            for row, losses in zip(batch.rows, _losses(modules, hidden, rows, counts), strict=True):
-                found[row] = losses
+        for row, losses in zip(batch.rows, passes.losses(rows, counts, [*map(batch.of, steers)]), strict=True):
+            found[row] = losses
     return Losses(tuple(found))
 
 
@@ -199,19 +194,3 @@ def topic_test(
         for texts in (on_topic, off_topic)
     ]
     return TopicTest(*sides)
-
-
-def _losses(
-    modules: Modules,
-    hidden: Float[Tensor, "batch pos d_model"],
-    rows: Sequence[Sequence[int]],
-    counts: Sequence[int],
-) -> list[Tensor]:
-    """Of the last `counts` tokens of rows that end together, from the stream behind the final norm; on the CPU."""
-    predicting = torch.cat([hidden[row, -count - 1 : -1] for row, count in enumerate(counts)])[:, None]
-    targets = torch.tensor(
-        [token for row, count in zip(rows, counts, strict=True) for token in row[len(row) - count :]], dtype=torch.long
-    )
-    logits = unembed_columns(modules, predicting, targets[:, None].to(hidden.device))[:, 0, 0]
-    losses = log_normaliser(modules, predicting, budget=BUDGET)[:, 0] - logits
-    return list(torch.split(losses.cpu(), list(counts)))

@@ -8,20 +8,20 @@ longer `max_new_tokens`.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from interventions import Model, Prompts
-from interventions.network import inference
 from steering.errors import SteeringError
+from steering.passes import Drawn, passes_of
 from steering.sampling import Sampling
-from steering.steering import Steer, steered
+from steering.steering import Steer
 from steering.texts import encode_texts, longest
 
 OnText = Callable[[int, str], None]
@@ -57,6 +57,7 @@ def generate(
     seed: int = 0,
     batch_size: int = 64,
     on_text: OnText | None = None,
+    bias: Float[Tensor, " d_vocab"] | None = None,
 ) -> Completions:
     """Completions of prompts; "" begins with the BOS alone.
 
@@ -66,6 +67,7 @@ def generate(
         temperature: 0 is greedy.
         on_text: called with (row, piece) as soon as more of a row's text is settled; the pieces of a row make up its
             text. Batches come by length, so that rows may begin in any order.
+        bias: added to the logits of every step, as in `logit_bias`.
 
     Raises:
         SteeringError: there is no prompt, one has no tokens or does not fit into n_ctx with its completion, a number
@@ -84,15 +86,15 @@ def generate(
             f"{model.name}; ask for fewer"
         )
     rows: list[_Row | None] = [None] * len(prompts)
-    with inference(model.network):
-        for places, batch in _of_like_length(encoded, batch_size):
-            first = encoded.length - batch.length
-            here = [replace(steer, positions=steer.positions.of_rows(places, first)) for steer in steers]
-            writing = [_Row(model, place, prompt) for place, prompt in zip(places.tolist(), _lists(batch), strict=True)]
-            with steered(model, *here):
-                _write(model, batch, writing, max_new_tokens, sampling, on_text)
-            for place, row in zip(places.tolist(), writing, strict=True):
-                rows[place] = row
+    for places, batch in _of_like_length(encoded, batch_size):
+        first = encoded.length - batch.length
+        here = [replace(steer, positions=steer.positions.of_rows(places, first)) for steer in steers]
+        writing = [_Row(model, place, prompt) for place, prompt in zip(places.tolist(), _lists(batch), strict=True)]
+        ends = _ends(model.network)
+        drawn = passes_of(model).drawn(batch, places, max_new_tokens, sampling, here, bias, ends)
+        _write(writing, drawn, max_new_tokens, ends, on_text)
+        for place, row in zip(places.tolist(), writing, strict=True):
+            rows[place] = row
     written = [row for row in rows if row is not None]
     return Completions(
         prompts=tuple(prompts),
@@ -138,46 +140,21 @@ class _Row:
             on_text(self.place, piece)
 
 
-def _write(model: Model, batch: Prompts, rows: list[_Row], n: int, sampling: Sampling, on_text: OnText | None) -> None:
+def _write(rows: list[_Row], drawn: Drawn, n: int, ends: frozenset[int], on_text: OnText | None) -> None:
     """Up to n tokens for every row of a batch."""
-    network: Any = model.network
-    device = next(network.parameters()).device
-    ends = _ends(network)
-    batch = batch.to(device)
-    takes = inspect.signature(network.forward).parameters
-    options: dict[str, Any] = {"use_cache": True}
-    if "logits_to_keep" in takes:
-        options["logits_to_keep"] = 1
-    mask = None
-    if batch.valid is not None:
-        mask = torch.ones(len(batch), batch.length + n, dtype=torch.long, device=device)
-        mask[:, : batch.length] = batch.valid
-    places = batch.position_ids if "position_ids" in takes else None
-    numbers = torch.stack([sampling.uniform(row.place, n) for row in rows]).float().to(device)
-    stops = torch.tensor(sorted(ends), device=device)
-    done = torch.zeros(len(batch), dtype=torch.bool, device=device)
-    finite = ~done
-    tokens, cache, found = batch.tokens, None, []
-    for step in range(n):
-        if mask is not None:
-            options["attention_mask"] = mask[:, : batch.length + step]
-        if places is not None:
-            options["position_ids"] = places
-            places = places[:, -1:] + 1
-        output = network(tokens, past_key_values=cache, **options)
-        cache = output.past_key_values
-        new, good = sampling.tokens(output.logits[:, -1], numbers[:, step])
-        finite &= good | done
-        found.append(new)
-        tokens = new[:, None]
-        if on_text is not None:
-            for row, token in zip(rows, new.tolist(), strict=True):
-                row.add(token, ends)
-                row.give(on_text, last=row.ended or step == n - 1)
-        if ends:
-            done |= torch.isin(new, stops)
-            if bool(done.all()):
-                break
+    found, stops, done, finite = [], torch.tensor(sorted(ends)), torch.tensor(False), torch.tensor(True)
+    with closing(drawn):
+        for step, (new, good) in enumerate(drawn):
+            finite = finite & (good | done)
+            found.append(new)
+            if on_text is not None:
+                for row, token in zip(rows, new.tolist(), strict=True):
+                    row.add(token, ends)
+                    row.give(on_text, last=row.ended or step == n - 1)
+            if ends:
+                done = done | torch.isin(new, stops.to(new.device))
+                if bool(done.all()):
+                    break
     if not bool(finite.all()):
         raise SteeringError(
             f"prompt {rows[int((~finite).nonzero()[0])].place}: logits are not finite; steer with a smaller "

@@ -10,7 +10,6 @@ on what was read. What such a bias does as well as the vector is no evidence tha
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,14 +18,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interventions import Model, as_prompts
-from interventions.network import inference
+from interventions import Model
 from steering.batches import in_batches
 from steering.errors import SteeringError
 from steering.generation import Completions
-from steering.steering import Steer, steered
-
-Rows = Sequence[Sequence[int]]
+from steering.passes import passes_of
+from steering.steering import Steer
 
 
 @contextmanager
@@ -68,43 +65,9 @@ def mean_effect(
         raise SteeringError("no completion has a token: expected some to measure the vector's effect on")
     prompts = [completions.prompt_tokens[row] for row in rows]
     new = [completions.new_tokens[row] for row in rows]
-    change = torch.zeros((), dtype=torch.float64)
+    passes, change = passes_of(model), torch.zeros((), dtype=torch.float64)
     for batch in in_batches(prompts, batch_size):
         some, following = [prompts[row] for row in batch.rows], [new[row] for row in batch.rows]
-        here = [batch.of(steer) for steer in steers]
-        with inference(model.network):
-            with steered(model, *here):
-                change = change + _summed(model, some, following)
-            change = change - _summed(model, some, following)
-    network: Any = model.network
-    weight: Tensor = network.get_output_embeddings().weight
-    return (weight.detach().float() @ (change / sum(map(len, new))).to(weight.device, torch.float32)).cpu()
-
-
-def _summed(model: Model, prompts: Rows, new: Rows) -> Float[Tensor, " d_model"]:
-    """Sum of the normed streams that predict the new tokens; on the CPU.
-
-    One call for the prompts and one for what follows, as in generation: so a vector knows which is which.
-    """
-    network: Any = model.network
-    device = next(network.parameters()).device
-    start = as_prompts(prompts).to(device)
-    longest = max(map(len, new))
-    follows = torch.tensor([[*row, *[0] * (longest - len(row))] for row in new], device=device)[:, :-1]
-    counts = torch.tensor([len(row) - 1 for row in new], device=device)
-    read = torch.arange(longest - 1, device=device) < counts[:, None]
-    valid = torch.ones_like(start.tokens, dtype=torch.bool) if start.valid is None else start.valid
-    takes_places = "position_ids" in inspect.signature(network.base_model.forward).parameters
-    lengths = valid.sum(dim=1)
-
-    def run(tokens: Tensor, mask: Tensor, places: Tensor, cache: Any) -> Any:
-        options: dict[str, Any] = {"position_ids": places} if takes_places else {}
-        return network.base_model(tokens, attention_mask=mask.long(), past_key_values=cache, use_cache=True, **options)
-
-    output = run(start.tokens, valid, start.position_ids.expand(len(new), -1), None)
-    found: Tensor = output[0][:, -1].float().sum(dim=0)
-    if longest > 1:
-        places = lengths[:, None] + torch.arange(longest - 1, device=device)
-        rest = run(follows, torch.cat([valid, read], dim=1), places, output.past_key_values)
-        found = found + rest[0][read].float().sum(dim=0)
-    return found.cpu().double()
+        changed, plain = passes.sums(some, following, [batch.of(steer) for steer in steers])
+        change = change + changed - plain
+    return passes.as_logits(change / sum(map(len, new)))

@@ -6,12 +6,7 @@
 
 The logits and tokens are those of `steered` and `generate`, equal but for rounding. Where every vector acts, in the
 prompt and in each later token, is found out beforehand by the same functions; the body of the trace is packed as source
-and tensors, names torch and the model alone, and holds the four operations in one form:
-
-    new = h + a + b (h . u) u          then, if norms are kept,  new |h| / |new|
-
-    add                a = c v           b = 0                   norm_preserving    as add, norms kept
-    project_out        a = 0             b = -c                  clamp              a = c |v| u,  b = -1
+and tensors, names torch and the model alone, and holds the four operations in one form (`trace_plans`).
 
 A write is made in place, on the tensor that the model goes on with; nothing of it is left behind the trace.
 """
@@ -23,38 +18,22 @@ from collections.abc import Sequence
 from functools import reduce
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from interventions import Model, Prompts, as_prompts
-from interventions.calls import Call
 from interventions.hooks import Modules
 from steering.errors import SteeringError
 from steering.generation import _ends
-from steering.steering import Steer, _Step, _Where, check_fits
+from steering.steering import Steer, check_fits
 from steering.texts import encode_texts
+from steering.trace_plans import calls_of, one_by_one
 
 Given = Sequence[str] | Prompts | Int[Tensor, "prompt pos"] | Sequence[Sequence[int]]
 """Texts (of an `interventions.Model` alone), or tokens; padded on the left where they are of unequal length."""
-
-
-class _Edit(NamedTuple):
-    """What one vector does at one place of one call, in the terms of the module's equation; `where` True is all."""
-
-    where: Tensor | bool
-    a: Tensor
-    b: float
-    u: Tensor
-    keep_norm: bool
-
-
-class _Place(NamedTuple):
-    layer: int
-    in_front: bool
-    edits: list[_Edit]
 
 
 @torch.no_grad()
@@ -114,7 +93,7 @@ def _run(
     given = _encoded(model, prompts)
     modules = Modules(network)
     layers: Any = list(reduce(getattr, modules.architecture.layers.split("."), view))
-    plan = _plan(steers, given, max(n, 1))
+    plan = one_by_one(steers, calls_of(given, max(n, 1)))
     options = {**more, **(_generation(network, given, n) if n else _pass(network, given))}
     if remote:
         options["remote"] = remote
@@ -140,54 +119,6 @@ def _run(
                     stream[:] = new if where is True else torch.where(where.to(stream.device), new, stream)
         found = tracer.result.cpu().save() if generating else view.output.logits.float().cpu().save()
     return found, network
-
-
-def _plan(steers: Sequence[Steer], prompts: Prompts, n_calls: int) -> list[list[_Place]]:
-    """What is done in each call, in the order in which a model computes; the first call holds the prompts."""
-    wheres = [_Where(steer) for steer in steers]
-    plan = []
-    for call in _calls(prompts, n_calls):
-        places: dict[tuple[int, bool], list[_Edit]] = {}
-        for steer, where in zip(steers, wheres, strict=True):
-            for layer in steer.chosen:
-                if edit := _edit(_Step(steer, layer, where), call):
-                    places.setdefault((layer, steer.vector.component == "resid_post"), []).append(edit)
-        plan.append([_Place(layer, not behind, edits) for (layer, behind), edits in sorted(places.items(), key=_order)])
-    return plan
-
-
-def _order(item: tuple[tuple[int, bool], list[_Edit]]) -> tuple[int, bool]:
-    return item[0]
-
-
-def _edit(step: _Step, call: Call) -> _Edit | None:
-    where = step.where.of(call)
-    if where is False:
-        return None
-    vector, u, target = step.exact
-    if vector.ndim == 2:
-        rows = call.rows.clamp(0, len(vector) - 1)
-        vector, u, target = vector[rows], u[rows], target[rows]
-    if step.operation == "clamp":
-        return _Edit(where, target * u, -1.0, u, False)
-    if step.operation == "project_out":
-        return _Edit(where, torch.zeros_like(u), -step.coefficient, u, False)
-    return _Edit(where, vector, 0.0, u, step.operation == "norm_preserving")
-
-
-def _calls(prompts: Prompts, n: int) -> list[Call]:
-    """The call with the prompts, and those of the n - 1 tokens behind it that are run, one at a time."""
-    batch, length, device = len(prompts), prompts.length, prompts.tokens.device
-    first = Call(batch, length, 0, prompts.valid, device)
-    calls = [first]
-    for new in range(1, n):
-        mask = None
-        if prompts.valid is not None:
-            mask = torch.cat([prompts.valid, prompts.valid.new_ones(batch, new)], dim=1)
-        call = Call(batch, 1, length + new - 1, mask, device)
-        call.prompt, call.first = first.prompt, False
-        calls.append(call)
-    return calls
 
 
 def _pass(network: Any, prompts: Prompts) -> dict[str, Any]:

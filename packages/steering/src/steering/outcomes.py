@@ -132,12 +132,19 @@ def together(outcomes: Sequence[Outcome]) -> Outcome:
 
 
 def written(
-    model: Model, prompts: Sequence[str], writing: Writing, *, steers: Sequence[Steer] = (), prefix: str = ""
+    model: Model,
+    prompts: Sequence[str],
+    writing: Writing,
+    *,
+    steers: Sequence[Steer] = (),
+    prefix: str = "",
+    bias: Float[Tensor, " d_vocab"] | None = None,
 ) -> Completions:
     """Completions of each prompt, as many as `writing.samples`, those of a prompt behind each other.
 
     Args:
         prefix: put in front of every prompt.
+        bias: added to the logits of every step, as in `logit_bias`.
 
     Raises:
         SteeringError: as `generation.generate`.
@@ -153,6 +160,7 @@ def written(
         top_p=writing.top_p,
         seed=writing.seed,
         batch_size=writing.batch_size,
+        bias=bias,
     )
 
 

@@ -15,13 +15,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interventions import Model, as_prompts
-from interventions.hooks import Modules
-from interventions.network import final_hidden, inference, unembed
+from interventions import Model
 from steering.batches import in_batches
 from steering.errors import SteeringError
 from steering.intervals import Interval, Quotient, difference
-from steering.steering import Steer, steered
+from steering.passes import passes_of
+from steering.steering import Steer
 from steering.texts import continuation
 
 
@@ -88,15 +87,12 @@ def knowledge(
     encoded = [continuation(model, each.prompt, each.answer) for each in prompts]
     rows = [row for row, _ in encoded]
     right, log_p = torch.empty(len(rows), dtype=torch.bool), torch.empty(len(rows))
-    modules = Modules(model.network)
+    passes = passes_of(model)
     for batch in in_batches(rows, batch_size):
         places = list(batch.rows)
         answers: Int[Tensor, " row"] = torch.tensor([encoded[row][1][0] for row in places])
-        with inference(model.network), steered(model, *map(batch.of, steers)):
-            last = final_hidden(modules, as_prompts([rows[row] for row in places]))[:, -1]
-            logits = unembed(modules, last).cpu()
-        right[places] = logits.argmax(dim=-1) == answers
-        log_p[places] = logits.log_softmax(dim=-1).gather(1, answers[:, None])[:, 0]
+        found = passes.likeliest([rows[row] for row in places], answers, [*map(batch.of, steers)])
+        right[places], log_p[places] = found[0] == answers, found[1]
     return Knowledge(right, log_p)
 
 

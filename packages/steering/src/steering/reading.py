@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Literal, TypeVar, get_args
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interventions import Model, Prompts, as_prompts
+from interventions import Model
 from interventions.hooks import Modules
-from interventions.network import final_hidden, inference
 from steering.errors import SteeringError, check_choice
+from steering.passes import passes_of
 from steering.texts import encode
 from steering.vector_files import library_versions
 from steering.vectors import Component, ModelIdentity, SteeringVector
@@ -31,10 +30,6 @@ T = TypeVar("T")
 _WINDOW = 32  # batches whose texts are sorted by length, so that little padding is run
 
 
-class _Enough(Exception):  # noqa: N818 (what happened, not that it is an error)
-    """Ends a pass behind the last layer that is read."""
-
-
 class Reader:
     """Reads a model's stream on batches of texts: some layers, at one place of each text or at all."""
 
@@ -42,13 +37,11 @@ class Reader:
         self, model: Model, layers: int | Sequence[int] | None, component: Component, read: Read | None
     ) -> None:
         self.model, self.component, self.where = model, component, read
-        self.modules = Modules(model.network)
-        chosen = range(len(self.modules)) if layers is None else [layers] if isinstance(layers, int) else layers
+        self.passes, n_layers = passes_of(model), len(Modules(model.network))
+        chosen = range(n_layers) if layers is None else [layers] if isinstance(layers, int) else layers
         self.layers = sorted(set(chosen))
-        if not self.layers or self.layers[0] < 0 or self.layers[-1] >= len(self.modules):
-            raise SteeringError(
-                f"layers {list(chosen)}: expected some of 0 to {len(self.modules) - 1}, as the model has"
-            )
+        if not self.layers or self.layers[0] < 0 or self.layers[-1] >= n_layers:
+            raise SteeringError(f"layers {list(chosen)}: expected some of 0 to {n_layers - 1}, as the model has")
         check_choice("component", component, get_args(Component))
         if isinstance(read, int) and read >= 0:
             raise SteeringError(f"read={read}: expected -1 or less, counted from the end of each text, or 'mean'")
@@ -62,33 +55,7 @@ class Reader:
 
     def read(self, rows: Rows) -> Float[Tensor, "text layer *pos d_model"]:
         """The stream, float32 on the CPU."""
-        prompts = as_prompts(rows)
-        seen: dict[int, Tensor] = {}
-
-        def keeping(layer: int) -> Callable[[Tensor], None]:
-            def keep(x: Tensor) -> None:
-                seen[layer] = self._at(x, prompts)
-                if layer == self.layers[-1]:
-                    raise _Enough
-
-            return keep
-
-        try:
-            with inference(self.model.network):
-                final_hidden(self.modules, prompts, {(self.component, layer): keeping(layer) for layer in self.layers})
-        except _Enough:
-            pass
-        return torch.stack([seen[layer] for layer in self.layers], dim=1).cpu()
-
-    def _at(self, x: Tensor, prompts: Prompts) -> Tensor:
-        if self.where is None:
-            return x.float()
-        if isinstance(self.where, int):
-            return x[:, self.where].float()
-        own = prompts.position_ids >= int(self.model.bos is not None)
-        own = own if prompts.valid is None else own & prompts.valid
-        weights = own.expand(len(prompts), -1).to(x.device, torch.float32)
-        return torch.einsum("bp,bpd->bd", weights, x.float()) / weights.sum(dim=1, keepdim=True)
+        return self.passes.streams(rows, self.component, self.layers, self.where)
 
     def vector(self, found: Float[Tensor, "layer *pos d_model"], name: str, facts: dict[str, Any]) -> SteeringVector:
         """Raises: SteeringError, if it is 0 in all layers."""

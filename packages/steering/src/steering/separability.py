@@ -20,12 +20,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interventions import Model, Site, as_prompts, captured
+from interventions import Model
 from interventions.hooks import Modules
-from interventions.network import final_hidden, inference
 from steering.batches import in_batches
 from steering.errors import SteeringError
 from steering.intervals import Quotient
+from steering.passes import passes_of
 from steering.texts import encode
 from steering.vectors import Component
 
@@ -87,14 +87,10 @@ def class_activations(
         )
     if beyond := [layer for layer in layers if not 0 <= layer < len(modules)]:
         raise SteeringError(f"layer {beyond[0]}: expected 0 to {len(modules) - 1}, as {model.name} has")
-    sites = [Site(component, layer, position=read) for layer in layers]
-    found: dict[int, Tensor] = {}
+    passes, found = passes_of(model), dict[int, Tensor]()
     for batch in in_batches(rows, batch_size):
-        prompts = as_prompts([rows[row] for row in batch.rows])
-        with inference(model.network), captured(model.network, sites, device="cpu") as seen:
-            final_hidden(modules, prompts)
-        stacked = torch.stack([seen[site][0].float() for site in sites])
-        found |= dict(zip(batch.rows, stacked.unbind(dim=1), strict=True))
+        streams = passes.streams([rows[row] for row in batch.rows], component, layers, read)
+        found |= dict(zip(batch.rows, streams, strict=True))
     return torch.stack([found[row] for row in range(len(rows))], dim=1)
 
 
