@@ -101,6 +101,11 @@ class Behaviour:
     open_ended: OpenEnded | None = None
 
 
+def following(names: Sequence[str], name: str) -> str:
+    """The next of the names, and of the last the first: whose vector is the control "another behaviour's"."""
+    return names[(names.index(name) + 1) % len(names)]
+
+
 def after_prompts(model: Model, asked: Sequence[Asked]) -> AfterPrompt:
     """From the last token of each prompt on, where a pass holds the opening of the answer as well.
 

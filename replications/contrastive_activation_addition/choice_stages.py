@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from replications.contrastive_activation_addition.behaviours import Asked, after_prompts
+from replications.contrastive_activation_addition.behaviours import Asked, after_prompts, following
 from replications.contrastive_activation_addition.extraction_stages import forms_of
 from replications.contrastive_activation_addition.setting import (
     MINUS,
     PLUS,
     Setting,
+    is_main,
     letter_vector_of,
     settle,
     vectors_of,
@@ -60,6 +61,8 @@ def sweep(job: Job) -> Result:
 
 def controls(job: Job) -> Result:
     """p(match) of the scored questions at -1 and +1 under each control, at the chosen layer."""
+    if not is_main(job):
+        return Result({})
     setting = settle(job)
     extraction, layer = job.inputs.of("extraction")[job.model.name], layer_of(job)
     letters = letter_vector_of(setting, extraction).at(layer)
@@ -103,6 +106,8 @@ def controlled(
 
 def transfer(job: Job) -> Result:
     """The effect of the vector of one layer at another, of the deepest models for the chosen layer's vector alone."""
+    if not is_main(job):
+        return Result({})
     setting = settle(job)
     vectors, layer = vectors_of(setting, job.inputs.of("extraction")[job.model.name]), layer_of(job)
     every = range(setting.n_layers)
@@ -119,6 +124,8 @@ def transfer(job: Job) -> Result:
 
 def off_target(job: Job) -> Result:
     """The probability of the right answer to questions about something else, unsteered and at -1 and +1."""
+    if not is_main(job):
+        return Result({})
     setting = settle(job)
     vectors, layer = vectors_of(setting, job.inputs.of("extraction")[job.model.name]), layer_of(job)
     if not setting.unrelated:
@@ -184,7 +191,3 @@ def _logit(p: Array) -> Array:
     """Within what single precision tells apart from 0 and 1."""
     kept = np.clip(p, 1e-7, 1 - 1e-7)
     return np.asarray(np.log(kept) - np.log1p(-kept))
-
-
-def following(names: Sequence[str], name: str) -> str:
-    return names[(names.index(name) + 1) % len(names)]

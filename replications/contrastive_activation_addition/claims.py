@@ -20,6 +20,7 @@ from replications.contrastive_activation_addition.measures import (
     mean,
     of_item,
     of_items,
+    of_model,
     over,
 )
 from replications.contrastive_activation_addition.open_ended_claims import OPEN_ENDED_CLAIMS
@@ -29,6 +30,7 @@ from replications.contrastive_activation_addition.table_claims import TABLE_CLAI
 from reprise import Measurement, Results, bootstrap
 from reprise.experiment import Measure
 
+REPEATING = "stories-4l"  # the model whose texts repeat the option behind its letter
 LEAST = 0.02  # of an effect, to ask how much of it is left elsewhere
 Where = Sequence[tuple[str, int]]
 CONTRADICTED: Where = (("evidence", EVIDENCE.index("contrary")),)
@@ -193,6 +195,16 @@ def _mean(of: Mapping[str, Array]) -> float:
     return float(np.mean([values.mean() for values in of.values()]))
 
 
+def repeating(measure: Measure) -> Measure:
+    """The same of the model whose texts repeat the option behind its letter; None where it has not been run."""
+
+    def of_it(results: Results) -> Measurement | None:
+        found = of_model(results, REPEATING)
+        return None if found is None else measure(found)
+
+    return of_it
+
+
 CLAIMS: dict[str, Measure] = {
     "gate-behaviour": gate_behaviour,
     "gate-form": gate_form,
@@ -231,4 +243,8 @@ CLAIMS: dict[str, Measure] = {
             "logit-bias": "logit_bias",
         }.items()
     },
+    "repeated-gate": repeating(gate_behaviour),
+    "repeated-steers": repeating(steers()),
+    "repeated-separable": repeating(separable),
+    "repeated-reading-steers": repeating(steers(stage="readings")),
 }

@@ -11,8 +11,8 @@
 8. readings: other readings of a vector and other places to add it, and the best of them through the same scores.
 9. readings_open_ended: what is written under that one.
 
-With --data FOLDER the behaviours are the folder's (`data_files`). The measurements that judge the claims are in
-`claims.py`; they read stored results alone.
+With --data FOLDER the behaviours are the folder's (`data_files`), and with --backend the model is run by nnsight, NDIF
+or a server. The measurements that judge the claims are in `claims.py`; they read stored results alone.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from replications.contrastive_activation_addition import (
 )
 from replications.contrastive_activation_addition.claims import CLAIMS
 
+from interventions import backends
 from reprise import Stage
 
-__all__ = ["CLAIMS", "STAGES", "TAKES_DATA"]
+__all__ = ["CHECK_BACKEND", "CLAIMS", "STAGES", "TAKES_DATA"]
 
 TAKES_DATA = True
+CHECK_BACKEND = backends.check
 CHOSEN = ("extraction", "sweep")
 STAGES = (
     Stage("gate", extraction_stages.gate, each_model=True),

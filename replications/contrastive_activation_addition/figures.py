@@ -38,7 +38,7 @@ from reprise.plotting import COLOURS
 FORMS = ("in order", "options exchanged", "reversed", "reversed, exchanged")
 LABELS = {
     "none": "all questions",
-    "advance": "asked in advance",
+    "advance": "nothing decides",
     "shown": "text shows it",
     "contrary": "text shows the contrary",
 }
@@ -202,7 +202,7 @@ def _by_form(results: Results, stage: str) -> Figure:
 def off_target(results: Results) -> Figure | None:
     """The price: questions about something else
 
-    Share of right answers to questions about another thing (at the tiny tier the topic of a story), with each
+    Share of right answers to questions about another thing (at the tiny tier what a person has), with each
     behaviour's vector at -1 and +1; the dashed line is the unsteered model. Bars: 95 % over questions.
     """
     result = main(results, "off_target")

@@ -18,9 +18,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from replications.contrastive_activation_addition.behaviours import OpenEnded
-from replications.contrastive_activation_addition.choice_stages import following, layer_of
-from replications.contrastive_activation_addition.setting import MINUS, PLUS, Array, Setting, settle, vectors_of
+from replications.contrastive_activation_addition.behaviours import OpenEnded, following
+from replications.contrastive_activation_addition.choice_stages import layer_of
+from replications.contrastive_activation_addition.setting import (
+    MINUS,
+    PLUS,
+    Array,
+    Setting,
+    is_main,
+    settle,
+    vectors_of,
+)
 
 from reprise import Job, Result
 from steering import (
@@ -33,7 +41,6 @@ from steering import (
     Steer,
     SteeringVector,
     Writing,
-    logit_bias,
     mean_effect,
     measured,
     random_like,
@@ -53,6 +60,8 @@ def signed(name: str, end: float) -> str:
 
 def open_ended(job: Job) -> Result:
     """Scores of completions [prompt, sample] by behaviour and condition, and a few texts."""
+    if not is_main(job):
+        return Result({})
     setting = settle(job)
     vectors = vectors_of(setting, job.inputs.of("extraction")[job.model.name])
     return completions(job, setting, vectors, layer_of(job), multipliers=setting.trials.open_multipliers)
@@ -115,9 +124,7 @@ def _outcomes(
         other = vectors[following(list(vectors), behaviour)]
         found[ANOTHER] = outcome(steer(other.at(layer), PLUS))
     found[LAST_LAYER] = outcome(steer(vector.moved(layer, setting.n_layers - 1), PLUS))
-    with logit_bias(model.network, bias):
-        biased = written(model, prompts, how)
-    found[LOGIT_BIAS] = _measured(setting, prompts, ended, biased)
+    found[LOGIT_BIAS] = _measured(setting, prompts, ended, written(model, prompts, how, bias=bias))
     for end in (PLUS, MINUS):
         found[signed(PROMPT_ONLY, end)] = outcome(steer(vector, end, PromptOnly()))
         if ended.headers is not None:

@@ -24,6 +24,12 @@ def main(results: Results, stage: str) -> Result:
     return results.of(stage)[min(results.of(stage))]
 
 
+def of_model(results: Results, name: str) -> Results | None:
+    """What was measured of one model; None where it has not been run."""
+    kept = {stage: {name: found[name]} for stage, found in results.by_stage.items() if name in found}
+    return Results(results.tier, results.seed, kept) if kept else None
+
+
 def by_item(values: Array, items: Array) -> Array:
     """The mean of each item's questions (the last axis), the items last."""
     numbers = np.unique(items)

@@ -1,8 +1,8 @@
 """What the claims about open-ended text measure, from stored completions.
 
-A score is the share of a behaviour's words among those of it and of its contrary, NaN where a text has neither; by
-behaviour, the mean over all completions that have one, if there are enough of them. Perplexity is under the unsteered
-model.
+A score is the share of a behaviour's words among those of it and of its contrary, or of all attitudes where texts are
+about people, NaN where a text has none; by behaviour, the mean over all completions that have one, if there are enough
+of them. Perplexity is under the unsteered model.
 """
 
 from __future__ import annotations

@@ -44,9 +44,9 @@ WIDTH = 118
 def open_ended(results: Results) -> Figure | None:
     """What is written, against the multiplier, with its price
 
-    Left: the share of the behaviour's words among its own and its contrary's in continuations of story openings, the
-    vector added from the prompt's last token on. Beside it, of the same texts, the share of grammatical sentences and
-    the perplexity under the unsteered model. Thin: single behaviours; bands: 95 % over behaviours.
+    Left: the share of the behaviour's words (among its own and its contrary's, or all attitudes') in continuations of
+    openings, the vector added from the prompt's last token on. Beside it, of the same texts, the share of grammatical
+    sentences and the perplexity under the unsteered model. Thin: single behaviours; bands: 95 % over behaviours.
     """
     return _by_multiplier(results, "open_ended")
 
@@ -80,7 +80,7 @@ def _by_multiplier(results: Results, stage: str) -> Figure | None:
             curve(axes, x, values, results, color="black", label="mean")
         axes.set(title=title[0].upper() + title[1:], xlabel="multiplier")
         if title == "perplexity":
-            axes.set_ylim(0, None)
+            axes.set_yscale("log")
         else:
             axes.set_ylim(-0.03, 1.03)
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=7, fontsize=8.5)
@@ -131,7 +131,10 @@ def _by_condition(results: Results, stage: str) -> Figure | None:
             axes.plot(centre, places, "D", color="black", markersize=4)
         axes.axvline(centre[0], color=GREY, linestyle="--", linewidth=0.8)
         axes.set_title(title)
-        axes.set_xlim((0, None) if title == "Perplexity" else (-0.03, 1.03))
+        if title == "Perplexity":
+            axes.set_xscale("log")
+        else:
+            axes.set_xlim(-0.03, 1.03)
     grid[0, 0].set_yticks(places, [label for _, label in rows], fontsize=8.5)
     grid[0, 0].invert_yaxis()
     return figure

@@ -18,7 +18,7 @@ from reprise.plotting import COLOURS
 NAMES = {LETTER: "at the letter (the paper)", OPTION: "at the option's word", TEXT: "of texts, before the answer"}
 KINDS = (
     ("none", "questions", "black"),
-    ("advance", "asked in advance", COLOURS[0]),
+    ("advance", "nothing decides", COLOURS[0]),
     ("shown", "text shows it", COLOURS[1]),
     ("contrary", "text shows the contrary", COLOURS[2]),
 )

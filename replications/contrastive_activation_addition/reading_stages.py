@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from replications.contrastive_activation_addition.choice_stages import ENDS, by_layer, controlled, p_match, positions_of
 from replications.contrastive_activation_addition.extraction_stages import forms_of
 from replications.contrastive_activation_addition.generation_stages import completions
-from replications.contrastive_activation_addition.setting import Setting, settle, vectors_of
+from replications.contrastive_activation_addition.setting import Setting, is_main, settle, vectors_of
 
 from reprise import Job, Result
 from steering import SteeringVector
@@ -74,6 +74,8 @@ def readings(job: Job) -> Result:
 
 def readings_open_ended(job: Job) -> Result:
     """What is written under the best of the readings, as `generation_stages.open_ended`."""
+    if not is_main(job):
+        return Result({})
     facts = job.inputs.of("readings")[job.model.name].facts
     setting = settle(job)
     vectors = at_one_norm(setting, job.inputs.of("extraction")[job.model.name], facts["reading"])

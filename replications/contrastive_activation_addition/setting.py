@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from replications.contrastive_activation_addition import data_files, stories
+from replications.contrastive_activation_addition import data_files, people, stories
 from replications.contrastive_activation_addition.behaviours import Asked, Behaviour
 from replications.contrastive_activation_addition.data_files import DataError, Template
 
-import interventions
-from interventions import Model
+from interventions import Model, backends
 from reprise import Job, Result
 from steering import ModelIdentity, SteeringVector
 
@@ -55,9 +54,9 @@ TRIALS = {
         scored_on=18,
         gated_on=32,
         unrelated=24,
-        multipliers=(-2.0, -1.0, 1.0, 2.0),
-        open_multipliers=(-2.0, -1.0, 1.0, 2.0),
-        reading_multipliers=(-4.0, -2.0, -1.0, 1.0, 2.0, 4.0),
+        multipliers=(-2.0, -1.0, -0.5, 0.5, 1.0, 2.0),
+        open_multipliers=(-1.0, -0.5, 0.5, 1.0),
+        reading_multipliers=(-2.0, -1.0, 1.0, 2.0),
         random=2,
         pictured=128,
         prompts=24,
@@ -65,7 +64,7 @@ TRIALS = {
         new_tokens=40,
         temperature=1.0,
         pairs_of_layers_up_to=8,
-        batch=16,
+        batch=64,
     ),
     # The public code's counts: 400 pairs, 50 questions, and of the unrelated task ten of each of 57 subjects.
     "paper": Trials(
@@ -116,10 +115,12 @@ class Setting:
 
 
 def settle(job: Job) -> Setting:
-    """The model of a job and its behaviours: of the folder given with --data, or the stories' at the tiny tier.
+    """The model of a job and its behaviours: of the folder given with --data, or at the tiny tier those of the texts
+    that the model reads: about people, or stories.
 
     Raises:
         ModelError: the model cannot be loaded.
+        BackendError: the job's backend lacks something here.
         DataError: as `data_files.behaviours`; or the paper tier was given no folder.
     """
     trials = TRIALS[job.tier]
@@ -128,20 +129,26 @@ def settle(job: Job) -> Setting:
             "the paper tier asks the questions of a folder: expected --data FOLDER with a file of questions for each "
             "behaviour, such as those of the paper's public datasets"
         )
-    model = interventions.load(job.model.location, device=job.device, dtype=getattr(torch, job.dtype))
+    model = backends.load(job.backend, job.model.location, device=job.device, dtype=getattr(torch, job.dtype))
     if model.tokenizer is None:
         raise DataError(f"{job.model.name}: no tokenizer, so it can be asked nothing; put its files in the folder")
     counts = {"chosen_on": trials.chosen_on, "scored_on": trials.scored_on, "seed": job.seed}
     if job.data is None:
-        found = stories.behaviours(
+        texts = people if people.read_by(model) else stories
+        found = texts.behaviours(
             extracted_from=trials.extracted_from, gated_on=trials.gated_on, prompts=trials.prompts, **counts
         )
-        others = stories.unrelated(trials.unrelated, job.seed)
+        others = texts.unrelated(trials.unrelated, job.seed)
     else:
         template = Template.of(job.model.name)
         found = data_files.behaviours(job.data, model, template, **counts)
         others = data_files.unrelated(job.data, model, template, trials.unrelated, job.seed)
     return Setting(model, found, others, trials, job.seed)
+
+
+def is_main(job: Job) -> bool:
+    """Whether a stage has the model of which most claims are: the first by name. Of others some stages are enough."""
+    return job.model.name == min(model.name for model in job.models)
 
 
 def vectors_of(setting: Setting, extraction: Result, reading: str = "letter") -> dict[str, SteeringVector]:

@@ -136,6 +136,9 @@ def test_a_story_says_the_same_of_a_person_throughout() -> None:
         ("alice spoke helped . alice spoke frankly . alice sp", 0.5),  # a word of another slot; no sentence at the end
         ("alice had the hat .", 1.0),
         ("alice had the kind .", 0.0),
+        ("alice had the hat . A brave B kind ? B kind A lazy ? for alice A kind brave .", 1.0),
+        ("A brave B kind ? for alice A B brave .", 0.0),  # one question
+        ("A brave A kind ? B kind A lazy ? for alice A B brave .", 0.0),
     ],
 )
 def test_grammatical_sentences_are_those_of_the_grammar(text: str, share: float) -> None:
@@ -147,6 +150,7 @@ def test_all_that_is_written_is_grammatical_and_known() -> None:
     for _ in range(100):
         assert grammatical_share(" ".join(story_document(random).words)) == 1
         words = question_document(random, Mixture()).words
+        assert grammatical_share(" ".join(words)) == 1
         ids = tokenizer.encode(" ".join(words)).ids
         assert len(ids) == len(words)
         assert UNKNOWN_ID not in ids

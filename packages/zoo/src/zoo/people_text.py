@@ -184,7 +184,10 @@ def story_document(random: Random) -> Document:
 
 
 def grammatical_share(text: str) -> float:
-    """The share of a text's finished sentences that the grammar may write of somebody; NaN of none."""
+    """The share of a text's finished sentences that the grammar may write, whoever they are about; NaN of none.
+
+    Two questions with their answers end with one full stop, and are one sentence.
+    """
     found = words.split(text)
     ends = [place + 1 for place, word in enumerate(found) if word == "."]
     sentences = [" ".join(found[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
@@ -193,11 +196,14 @@ def grammatical_share(text: str) -> float:
 
 @cache
 def _pattern() -> re.Pattern[str]:
-    """What every sentence matches, whoever it is about."""
+    """What every sentence matches."""
     groups = {"hero": NAMES, "friend": NAMES, "person": OTHERS, "gift": GIFTS}
     shapes = [(NAMED, {"name": ATTITUDES}), *((each, {"name": THINGS}) for each in HAVING)]
     shapes += [(each, {"word": sum(of.words, ())}) for of in DIMENSIONS for each in SHOWING[of.slot]]
-    return re.compile("|".join(_alternatives(shape, {**groups, **own}) for shape, own in shapes))
+    value = f"(?:{'|'.join(VALUES)})"
+    asked = rf"(?:A {value} B {value} \?|B {value} A {value} \?)"
+    answered = rf"{asked} {asked} {FOR} (?:{'|'.join((*NAMES, *VALUES))})(?: (?:A|B|{value})){{2}} {value} \."
+    return re.compile("|".join([*(_alternatives(shape, {**groups, **own}) for shape, own in shapes), answered]))
 
 
 def _alternatives(shape: str, groups: Mapping[str, Sequence[str]]) -> str:
