@@ -2,6 +2,8 @@
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
+# Processes of `make figures`, of one thread each; on a larger machine, say `make figures JOBS=8`.
+JOBS ?= 2
 FIND_LINKS := $(if $(PIP_FIND_LINKS),--find-links "$(PIP_FIND_LINKS)")
 MEMBERS := $(sort $(wildcard packages/*))
 STAMP := .venv/installed
@@ -17,8 +19,8 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 ## Recompute every result of the tiny tier from the shipped models, redraw the figures, write the report.
 figures: $(STAMP)
-	$(BIN)/reprise run --all --tier tiny
-	$(BIN)/reprise figures --all --tier tiny
+	$(BIN)/reprise run --all --tier tiny --jobs $(JOBS)
+	$(BIN)/reprise figures --all --tier tiny --jobs $(JOBS)
 	$(BIN)/reprise report
 
 test: $(STAMP)

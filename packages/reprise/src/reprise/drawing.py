@@ -10,15 +10,18 @@ import inspect
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from reprise import store
+from reprise import store, workspace
 from reprise.errors import UserError
-from reprise.experiment import Draw, Results
+from reprise.experiment import Draw, Results, load_experiment, load_figures
 from reprise.pages import Page
 from reprise.plotting import FORMATS, house_style, save_figure
+
+if TYPE_CHECKING:
+    from reprise.run import Request
 
 CAPTIONS = "figures.json"
 
@@ -60,6 +63,19 @@ def draw(figures: Mapping[str, Draw], results: Results, folder: Path) -> tuple[F
     encoded = msgspec.json.format(msgspec.json.encode(drawn_now), indent=2)
     store.write_text(folder / CAPTIONS, encoded.decode() + "\n")
     return tuple(drawn_now)
+
+
+def draw_stored(request: Request) -> int:
+    """Draw a paper's figures from the results that a run has stored; returns how many.
+
+    Raises:
+        UserError: if a stage has no readable result.
+    """
+    from reprise.run import stored_results
+
+    folder = workspace.folder_of(request.root, request.paper)
+    results = stored_results(request, load_experiment(folder))
+    return len(draw(load_figures(folder), results, request.folder() / "figures"))
 
 
 def drawn(folder: Path) -> tuple[FigureFile, ...]:

@@ -18,6 +18,7 @@ import importlib.util
 import inspect
 import re
 import textwrap
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -30,12 +31,14 @@ _REPR = (bool, int, float, complex, str, bytes, type(None), type(...), slice, ra
 _SHOWS = re.compile(r"__repr__|_repr_\w+_|plot")
 _OF_PYTHON = frozenset({"_abc_impl", "_is_protocol", "_is_runtime_protocol"})
 _PLAIN = frozenset({"builtins", "collections", "types"})
+_PARSES = threading.Lock()  # ast.parse counts its depth for all threads together, and fails where two of them parse
 
 
 def code_sha256(function: Callable[..., Any]) -> str:
     """The hash of a function and of everything of ours that it reaches."""
     reach = _Reach()
-    reach.collect(function)
+    with _PARSES:
+        reach.collect(function)
     return hashlib.sha256("\0".join(sorted(reach.texts)).encode()).hexdigest()
 
 
@@ -167,12 +170,12 @@ def _names(code: CodeType) -> Iterator[str]:
 
 def _imports(tree: ast.AST | None, function: FunctionType) -> Iterator[tuple[ModuleType, str]]:
     """The modules of ours that are imported inside the function, each with the name that is taken from it."""
-    for node in ast.walk(tree) if tree else ():
+    for node in _import_statements(tree) if tree else ():
         if isinstance(node, ast.Import):
             for alias in node.names:
                 if _is_own(alias.name):
                     yield importlib.import_module(alias.name), ""
-        elif isinstance(node, ast.ImportFrom):
+        else:
             relative = "." * node.level + (node.module or "")
             name = importlib.util.resolve_name(relative, function.__globals__.get("__package__"))
             if _is_own(name):
@@ -181,6 +184,12 @@ def _imports(tree: ast.AST | None, function: FunctionType) -> Iterator[tuple[Mod
                     if not hasattr(module, alias.name) and importlib.util.find_spec(f"{name}.{alias.name}"):
                         importlib.import_module(f"{name}.{alias.name}")
                     yield module, alias.name
+
+
+@cache
+def _import_statements(tree: ast.AST) -> tuple[ast.Import | ast.ImportFrom, ...]:
+    """Those anywhere in a tree; kept, since a class' tree is asked for each of its methods."""
+    return tuple(node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom))
 
 
 @cache
@@ -217,6 +226,7 @@ def _shows(node: ast.stmt) -> bool:
     return isinstance(node, ast.FunctionDef) and _SHOWS.fullmatch(node.name) is not None
 
 
+@cache
 def _syntax(value: FunctionType | type) -> str:
     tree = _tree(value)
     if tree is not None:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from reprise import data_folders, models, store, turns, workspace
 from reprise.errors import UserError
 from reprise.experiment import load_experiment
+from reprise.fingerprint import code_sha256
 from reprise.models import ModelReference
 from reprise.store import Stored
 from reprise.turns import ByStage, Turn
@@ -194,8 +195,8 @@ def in_task(
     """
     experiment = load_experiment(workspace.folder_of(request.root, request.paper))
     (found,) = (one for one in experiment.stages if one.name == stage)
-    turn = Turn(found, reference, unit)
-    if turns.key_of(_as_here(request), turn, tuple(map(_found_here, references)), needed) != key:
+    turn, code = Turn(found, reference, unit), code_sha256(found.function)
+    if turns.key_of(_as_here(request), turn, tuple(map(_found_here, references)), needed, code) != key:
         raise UserError(
             f"{turn.label}: code or data below {request.root} on node {socket.gethostname()} are not those of the "
             "machine that started the run; bring both to the same commit"

@@ -18,6 +18,7 @@ from reprise import backends, kept, models, store, turns, workers
 from reprise.data_folders import DataFolder
 from reprise.errors import UserError
 from reprise.experiment import Experiment, Results, Stage
+from reprise.fingerprint import code_sha256
 from reprise.models import ModelReference
 from reprise.paper import Paper
 from reprise.store import Stored
@@ -134,9 +135,10 @@ def _stage(
     found: dict[str, Stored] = {}
     missing: list[Errand] = []
     all_turns = turns.of_stage(stage, references, request.tier)
+    code = code_sha256(stage.function)  # once for all turns: following all that a function reaches takes a while
     for turn in all_turns:
         needed = turns.needed_by(turn, by_stage)
-        key = turns.key_of(request, turn, references, needed)
+        key = turns.key_of(request, turn, references, needed, code)
         stored = None if request.fresh else store.read(turn.path(request.folder()))
         if stored is not None and stored.key == key:
             progress.stage(turn.label, "stored")

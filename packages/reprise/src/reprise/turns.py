@@ -22,7 +22,6 @@ import msgspec
 from reprise import backends, models, provenance, store
 from reprise.errors import UserError
 from reprise.experiment import Experiment, Job, Results, Stage
-from reprise.fingerprint import code_sha256
 from reprise.models import ModelReference
 from reprise.store import Provenance, Result, Stored
 
@@ -92,12 +91,12 @@ def needed_by(turn: Turn, by_stage: ByStage) -> dict[str, dict[str, Stored]]:
     }
 
 
-def key_of(request: Request, turn: Turn, references: tuple[ModelReference, ...], needed: ByStage) -> str:
-    """A hash of all that the result of a turn depends on."""
+def key_of(request: Request, turn: Turn, references: tuple[ModelReference, ...], needed: ByStage, code: str) -> str:
+    """A hash of all that the result of a turn depends on; `code` is that of its stage (`reprise.fingerprint`)."""
     seen = (turn.reference,) if turn.reference else references
     parts = {
         "stage": turn.stage.name,
-        "code": code_sha256(turn.stage.function),
+        "code": code,
         "tier": request.tier,
         "seed": request.seed,
         "device": request.device,

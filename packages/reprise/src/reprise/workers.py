@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from reprise import store, turns, workspace
 from reprise.errors import UserError
@@ -26,6 +27,9 @@ from reprise.turns import ByStage, Turn
 
 if TYPE_CHECKING:
     from reprise.run import Progress, Request
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -96,7 +100,9 @@ class Pool:
                 found[turn.name] = stored
                 progress.stage(turn.label, "done")
                 progress.within(len(found), len(errands))
-        except BaseException:
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                self.stop()
             for future in waiting:
                 future.cancel()
             wait(waiting)  # before the lock on the folder is released
@@ -104,8 +110,10 @@ class Pool:
         return found
 
     def stop(self) -> None:
-        """Start no turn that waits."""
+        """Start no turn that waits, and end those that run: the next run goes on from what they left."""
         self.processes.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.terminate()
 
 
 @contextmanager
@@ -118,6 +126,15 @@ def pool(jobs: int) -> Iterator[Pool]:
         ) as processes,
     ):
         yield Pool(jobs, processes)
+
+
+def in_order(jobs: int, function: Callable[[Given], Made], over: Sequence[Given]) -> Iterator[Made]:
+    """What a function of a module makes of each, in their order; in processes where `jobs` is more than one."""
+    if jobs == 1 or len(over) < 2:
+        yield from map(function, over)
+        return
+    with pool(jobs) as processes:
+        yield from processes.processes.map(function, over)
 
 
 def _remote(
@@ -136,10 +153,12 @@ def _remote(
 
 
 def _end_with_parent() -> None:
-    """End this process when the run that started it is killed.
+    """End this process when the run that started it is killed, or ends it, and not by itself.
 
-    Else it would go on writing where the resumed run writes, and then wait for errands for ever.
+    Else it would go on writing where the resumed run writes, and then wait for errands for ever. A terminal interrupts
+    all processes at once, and each would print where it was.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

@@ -6,6 +6,7 @@ All are prepared before the first starts.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from reprise.claims import ClaimResult
 from reprise.cli.output import progress_of
+from reprise.cli.preparing import title_of
 from reprise.errors import UserError
 
 if TYPE_CHECKING:
@@ -67,15 +69,28 @@ def _together(
 ) -> list[tuple[ClaimResult, ...]]:
     """A thread for each run, which waits most of the time.
 
-    A run that fails does not stop the others: its error is raised when they are done. An interruption stops all.
+    A run that fails does not stop the others: it is told at once, and the first error is raised when all are done. An
+    interruption stops all.
     """
     prepared = list(runs)
     progress = progress_of if len(prepared) == 1 else _lines  # a terminal has room for one moving bar
+    stopped = threading.Event()
+
+    def one_of(request: Request, experiment: Experiment) -> tuple[ClaimResult, ...]:
+        try:
+            return judge(request, experiment, execute, progress)
+        except Exception as error:
+            if len(prepared) > 1 and not stopped.is_set():
+                told = " ".join(str(error).split())
+                _write(f"{title_of(request)}: failed: {told if isinstance(error, UserError) else repr(error)}\n")
+            raise
+
     with ThreadPoolExecutor(len(prepared)) as threads:
-        running = [threads.submit(judge, *one, execute, progress) for one in prepared]
+        running = [threads.submit(one_of, *one) for one in prepared]
         try:
             return [one.result() for one in running]
         except (KeyboardInterrupt, SystemExit):
+            stopped.set()
             stop()
             raise
 

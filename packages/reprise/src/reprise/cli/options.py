@@ -46,7 +46,7 @@ Only = Annotated[
     list[str] | None,
     typer.Option("--only", metavar="PATTERN", help="Of a sweep, compute these units alone (repeatable; * and ?)."),
 ]
-Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Processes for models, units and seeds, a thread each.")]
+Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Processes for papers, models, units, seeds; a thread each.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16.")]
 

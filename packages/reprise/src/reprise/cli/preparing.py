@@ -82,6 +82,11 @@ def prepared(asked: Asked) -> list[tuple[Request, Experiment]]:
     return [(request, experiment) for request in requests]
 
 
+def title_of(request: Request) -> str:
+    """What a run is called in what is told of it."""
+    return f"{request.paper.slug} (seed {request.seed})" if request.seed else request.paper.slug
+
+
 def judged(
     request: Request,
     experiment: Experiment,
@@ -92,10 +97,9 @@ def judged(
     from reprise import workers
     from reprise.run import lock, prepare, run
 
-    title = f"{request.paper.slug} (seed {request.seed})" if request.seed else request.paper.slug
     prepare(request.folder())
     with lock(request.folder()):  # so that verdicts are those of the results beside them
-        with progress_for(title) as progress:
+        with progress_for(title_of(request)) as progress:
             results = run(request, experiment, progress, execute or workers.execute)
         rows = claims.evaluate(request.paper, experiment.claims, results)
         claims.save(rows, request.folder())

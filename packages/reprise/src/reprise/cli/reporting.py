@@ -11,7 +11,7 @@ import typer
 
 from reprise import backends, claims, data_folders, readme, tables, workspace
 from reprise.cli import app
-from reprise.cli.options import All, Backend, Data, Json, Models, Out, Seed, Slugs, Tier, check_tier, choose
+from reprise.cli.options import All, Backend, Data, Jobs, Json, Models, Out, Seed, Slugs, Tier, check_tier, choose
 from reprise.cli.output import print_claims, print_json, print_table
 from reprise.errors import UserError
 from reprise.paper import Paper
@@ -93,17 +93,18 @@ def figures(
     data: Data = None,
     seed: Seed = 0,
     backend: Backend = backends.ENGINE,
+    jobs: Jobs = 1,
     out: Out = workspace.DEFAULT_OUT,
 ) -> None:
     """Draw figures from stored results alone: plots as SVG and PNG, interactive pages as HTML."""
-    from reprise.drawing import draw
-    from reprise.experiment import load_experiment, load_figures
-    from reprise.run import Request, stored_results
+    from reprise.drawing import draw_stored
+    from reprise.run import Request
+    from reprise.workers import in_order
 
     root = workspace.find_root()
     check_tier(tier)
-    for paper in choose(root, papers, every):
-        request = Request(
+    requests = [
+        Request(
             root=root,
             paper=paper,
             tier=tier,
@@ -113,11 +114,10 @@ def figures(
             data=None if data is None else data_folders.resolve(data),
             backend=backends.parse(backend),
         )
-        folder = workspace.folder_of(root, paper)
-        results = stored_results(request, load_experiment(folder))
-        target = request.folder() / "figures"
-        drawn = draw(load_figures(folder), results, target)
-        typer.echo(f"{paper.slug}: {len(drawn)} figures in {target}")
+        for paper in choose(root, papers, every)
+    ]
+    for request, drawn in zip(requests, in_order(jobs, draw_stored, requests), strict=True):
+        typer.echo(f"{request.paper.slug}: {drawn} figures in {request.folder() / 'figures'}")
 
 
 @app.command()

@@ -92,7 +92,7 @@ def run(
 
     if address is not None:
         of_runs = on_ray(address, prepare, judged)
-    elif len(seeds) > 1 and jobs > 1:
+    elif jobs > 1 and len(chosen) * len(seeds) > 1:
         of_runs = in_processes(jobs, prepare(), judged)
     else:
         of_runs = [judged(*one) for one in prepare()]
