@@ -2,7 +2,8 @@
 
 Its parts are those of `bench_search` and `bench_circuits`, on 100 prompts (fewer where the paper tier takes fewer) and
 random weights. The engine does all of each. Plain hooks are timed on evenly spread cells where all would take long, and
-their rows say which share of the passes that is; what they record once for all cells is not counted.
+their rows say which share of the passes that is; what they record once for all cells is not counted. The engine, whose
+parts share their recordings as stages do, records in the first part that patches, and is counted there.
 
 Before a part is timed both ways are compared on these cells, and the largest difference is told on stderr: they are the
 same numbers, or there is no benchmark. With `--repeats 1` the engine does the analysis three times: to compare, part by
@@ -25,7 +26,7 @@ from replications.indirect_object_identification.circuit import GPT2_SMALL, NAIV
 from replications.indirect_object_identification.material import PAPER, material_for
 from replications.indirect_object_identification.setting import TRIALS, Setting
 
-from interventions import Model
+from interventions import Model, Recordings
 from reprise.benchmarks import Row, peak_mib
 from zoo import words
 
@@ -140,7 +141,8 @@ def setting_of(network: Any, prompts: int) -> Setting:
     model = Model("random", network.eval().requires_grad_(False), Words(), None)
     limited = ("search", "paths", "inner_paths", "everywhere", "validated")
     trials = {name: min(prompts, getattr(TRIALS[PAPER], name)) for name in limited}
-    return Setting(model, material_for(model, PAPER), replace(TRIALS[PAPER], **trials), PAPER, 0)
+    chosen = replace(TRIALS[PAPER], **trials)
+    return Setting(model, material_for(model, PAPER), chosen, PAPER, 0, Recordings(model.network))
 
 
 def _both(name: str, compared: Sequence[Compared]) -> Iterator[Row]:

@@ -126,11 +126,13 @@ class Validation:
         scored.logit_differences([model, nodes, complement, torch.zeros_like(model), *kept])
 
     def _completeness(self, scored: Recorded, searched: Recorded) -> None:
+        asked = []
         for circuit in (self.circuit, self.naive):
             random = Random(f"completeness/{circuit.name}")
             drawn = [validation_stages.drawn_subset(circuit, random) for _ in range(self.setting.trials.subsets)]
             greedy = validation_stages.greedy_subsets(searched, circuit, self.setting, random)
-            validation_stages.both(scored, self.setting, circuit, [(), *circuit.roles.values(), *drawn, *greedy])
+            asked.append((circuit, [(), *circuit.roles.values(), *drawn, *greedy]))
+        validation_stages.both(scored, self.setting, asked)
 
     def _minimality(self, scored: Recorded, searched: Recorded) -> None:
         """Every K of every head is searched, and of each head the last one scored, whichever shows it most."""

@@ -3,8 +3,9 @@
     FLOPs = sum over calls of linear layers of 2 * rows * the layer's weights at GPT-2 small's width
 
 Rows are counted in a network of GPT-2 small's depth and heads that is narrow, so that all of it takes minutes: which
-rows are computed depends on prompts, layers and heads alone. Rows that gradients go back through count twice, those
-of a z that is moved alone once. Attention itself, norms, activations and logits of single tokens are not counted.
+rows are computed depends on prompts, layers and heads alone. Rows that gradients go back through count twice, those of
+which some heads alone are computed for their part. Attention itself, norms, activations and logits of single tokens are
+not counted.
 
     python -m replications.indirect_object_identification.bench_flops
 """
@@ -21,7 +22,7 @@ import torch
 from replications.indirect_object_identification.bench import GAIN, PROMPTS, parts_of, setting_of
 from replications.indirect_object_identification.bench_search import Part
 from replications.indirect_object_identification.circuit import GPT2_SMALL, NAIVE_GPT2_SMALL
-from torch import nn
+from torch import Tensor, nn
 
 D_MODEL, NARROW = 768, 24
 WEIGHTS = {  # of GPT-2's linear layers, in units of d_model^2
@@ -45,17 +46,17 @@ def counted(network: Any, call: Callable[[], object], d_model: int = D_MODEL) ->
     """FLOPs of all linear layers of a GPT-2 in a call, as if it had this width."""
     total = 0.0
 
-    def count(weights: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+    def count(weights: int) -> Callable[[nn.Module, tuple[Any, ...], Tensor], None]:
+        def hook(module: Any, args: tuple[Any, ...], output: Tensor) -> None:
             nonlocal total
-            x = args[0]
+            x, share = args[0], output.shape[-1] / module.nf  # of the columns, where some heads alone are computed
             times = 2 if torch.is_grad_enabled() and x.requires_grad else 1
-            total += times * 2.0 * (x.numel() // x.shape[-1]) * weights * d_model**2
+            total += times * 2.0 * (x.numel() // x.shape[-1]) * weights * share * d_model**2
 
         return hook
 
     handles = [
-        block.get_submodule(name).register_forward_pre_hook(count(weights))
+        block.get_submodule(name).register_forward_hook(count(weights))
         for block in network.transformer.h
         for name, weights in WEIGHTS.items()
     ]

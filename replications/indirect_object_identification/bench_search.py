@@ -83,6 +83,8 @@ class Search:
 
     def _stream(self, of: Patching) -> Part:
         def engine() -> Values:
+            if self.setting.recordings:
+                self.setting.recordings.clear()  # so that what the parts record is counted, once
             effects = patching_stages.stream_effects(self.setting, of.clean, of.abc).effects
             layers = range(self.setting.n_layers)
             return {(word, layer): effects[:, at, layer] for at, word in enumerate(WORDS) for layer in layers}

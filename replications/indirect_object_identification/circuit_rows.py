@@ -3,7 +3,7 @@
 A layer is run on the rows of all states behind it, of all prompts, one beside the other:
 
     z            of the states that keep heads, whose queries look at the keys and values of their own circuit's states
-    z := mean    where a head is not kept; states that keep none need no queries, keys, values, or attention
+    z := mean    where a head is not kept; heads that no state keeps, and states that keep none, need no attention
     the rest     of the layer, the MLP above all, as it is
 
 Nothing is approximated.
@@ -92,9 +92,10 @@ def run_rows(inputs: Inputs, states: States, some: Some) -> Float[Tensor, "promp
         if len(of.asking):
             asking, within = some.spread(of.kinds[of.asking])
             rows = behind.first[of.asking[asking]] + within
-            mean = inputs.means[layer][inputs.layouts[behind.prompts[rows]], behind.tokens[rows]]
-            z = _attention(inputs, some, layer, of, before)
-            z = torch.where(of.heads[asking].to(z.device)[..., None], z, mean)
+            z = inputs.means[layer][inputs.layouts[behind.prompts[rows]], behind.tokens[rows]]
+            heads = of.heads.any(dim=0).nonzero().flatten().tolist()
+            own = _attention(inputs, some, layer, of, before, heads)
+            z[:, heads] = torch.where(of.heads[asking][:, heads].to(z.device)[..., None], own, z[:, heads])
             written[rows] = inputs.replay.written(layer, z[None])[0]
         parents = before.first[of.parents[behind.state]] + behind.within
         behind.rows = torch.empty_like(written)
@@ -109,13 +110,16 @@ def run_rows(inputs: Inputs, states: States, some: Some) -> Float[Tensor, "promp
     return normed
 
 
-def _attention(inputs: Inputs, some: Some, layer: int, of: Layer, before: _Stream) -> Float[Tensor, "row head d_head"]:
-    """z of all heads, of the rows of states that keep some."""
+def _attention(
+    inputs: Inputs, some: Some, layer: int, of: Layer, before: _Stream, heads: list[int]
+) -> Float[Tensor, "row kept d_head"]:
+    """z of the heads that a state keeps, of the rows of states that keep any."""
     kinds = of.kinds[of.asking]
     read = torch.isin(before.state, of.contexts)
     number = read.cumsum(dim=0) - 1  # of the rows that are read
     positions = before.positions[read].to(before.rows.device)
-    call = inputs.replay.attention_call(layer, before.rows[read][None], positions)
+    some_heads = heads if len(heads) < of.heads.shape[1] else None
+    call = inputs.replay.attention_call(layer, before.rows[read][None], positions, some_heads)
 
     # Keys and values: a row for each context and prompt. Queries: in each of these a place for everyone that asks it.
     kinds_of_contexts = torch.zeros(len(of.contexts), dtype=torch.long).scatter(0, of.context_of, kinds)

@@ -23,7 +23,7 @@ from replications.indirect_object_identification.circuit import (
     whole,
 )
 from replications.indirect_object_identification.discovery import Measure
-from replications.indirect_object_identification.grouping import Group, by_prompt, groups_of
+from replications.indirect_object_identification.grouping import Group
 from replications.indirect_object_identification.measured_circuits import (
     EFFORT,
     ELIMINATION,
@@ -72,24 +72,20 @@ def ranking(job: Job) -> Result:
 
 
 def attributions(prompts: Ablation, steps: int, job: Job) -> Tensor:
-    """Integrated gradients of mean ablation, [prompt, layer, head]."""
-    n_layers = prompts.means.z.shape[1]
-
-    def run(group: Group) -> Tensor:
-        given = Given({layer: prompts.mean(layer, group) for layer in range(n_layers)})
-        found = attribution_patch(
-            prompts.network,
-            group.of(prompts.prompts),
-            given,
-            group.metric(prompts.prompts),
-            component="z",
-            over=("layer", "head"),
-            positions=None,
-            steps=steps,
-        )
-        return found.effects
-
-    return by_prompt(groups_of(prompts.prompts), run, job.progress)
+    """Integrated gradients of mean ablation, [prompt, layer, head]; all at once, as few of a length as there are."""
+    every = Group(torch.arange(len(prompts.prompts)), prompts.prompts.tokens.shape[1], {})
+    found = attribution_patch(
+        prompts.network,
+        prompts.prompts.prompts,
+        Given({layer: prompts.mean(layer, every) for layer in range(prompts.means.z.shape[1])}),
+        every.metric(prompts.prompts),
+        component="z",
+        over=("layer", "head"),
+        positions=None,
+        steps=steps,
+        progress=job.progress,
+    )
+    return found.effects
 
 
 def path_effects(job: Job) -> dict[str, Array]:

@@ -115,5 +115,6 @@ def _swept(setting: Setting, clean: IOIPrompts, abc: IOIPrompts, group: Group, w
         over=what.over,
         positions=what.positions,
         batch_size=setting.trials.batch,
+        recordings=setting.recordings,
     )
     return Effects(found.clean, found.effects)

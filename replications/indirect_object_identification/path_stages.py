@@ -132,6 +132,7 @@ def paths(
             receivers=receivers,
             positions=(group.at.get(word, -1),),
             batch_size=setting.trials.batch,
+            recordings=setting.recordings,
         )
         return Effects(found.clean, found.effects)
 

@@ -11,6 +11,7 @@ two share no pair of names. "held_out" has pairs, and in the tiny tier templates
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -31,8 +32,9 @@ from replications.indirect_object_identification.positions import IOIPrompts
 from torch import Tensor
 
 import interventions
-from interventions import Model
+from interventions import Model, Recordings
 from reprise import Job, Result
+from reprise.models import ModelReference
 
 __all__ = ["HELD_OUT", "SCORES", "SEARCH", "TRIALS", "Array", "Setting", "Trials", "array", "settle", "stored"]
 Array = NDArray[np.floating]
@@ -104,13 +106,14 @@ TRIALS = {
 
 @dataclass(frozen=True)
 class Setting:
-    """What a stage works with."""
+    """What a stage works with; passes over its prompts that are kept in `recordings` are not run again."""
 
     model: Model
     material: Material
     trials: Trials
     tier: str
     seed: int
+    recordings: Recordings | None = None
 
     @property
     def n_layers(self) -> int:
@@ -149,12 +152,22 @@ class Setting:
 def settle(job: Job) -> Setting:
     """The model of a job, as its tier asks it, and its material.
 
+    A process keeps the last model and its recordings, so that stages which patch the same prompts record them once.
+
     Raises:
         ModelError: the model cannot be loaded.
         PromptError: it has no tokenizer, or too few names are one token of it.
     """
-    model = interventions.load(job.model.location, device=job.device, dtype=getattr(torch, job.dtype))
-    return Setting(model_for(model, job.tier), material_for(model, job.tier), TRIALS[job.tier], job.tier, job.seed)
+    model, recordings = _loaded(job.model, job.device, job.dtype)
+    material = material_for(model, job.tier)
+    return Setting(model_for(model, job.tier), material, TRIALS[job.tier], job.tier, job.seed, recordings)
+
+
+@lru_cache(maxsize=1)
+def _loaded(reference: ModelReference, device: str, dtype: str) -> tuple[Model, Recordings]:
+    """The reference has the model's fingerprint, so that a folder that changes is loaded anew."""
+    model = interventions.load(reference.location, device=device, dtype=getattr(torch, dtype))
+    return model, Recordings(model.network)
 
 
 def stored(job: Job, stage: str) -> Result:

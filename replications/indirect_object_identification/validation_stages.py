@@ -93,20 +93,21 @@ def completeness(job: Job) -> Result:
     which = judged(job, setting)
     scored = ablation(job, setting, setting.trials.validated, SCORES)
     searched = ablation(job, setting, EFFORT[setting.tier].search, SEARCH)
-    arrays, subsets = {}, {}
-    for done, (name, circuit) in enumerate({"circuit": which.circuit, "naive": which.naive}.items()):
-        job.progress(done, 2)
+    judged_ones, subsets, arrays = {"circuit": which.circuit, "naive": which.naive}, {}, {}
+    for done, (name, circuit) in enumerate(judged_ones.items()):
+        job.progress(done, 3)
         random = Random(f"{setting.seed}/completeness/{name}")
-        chosen = [
+        subsets[name] = [
             ("nothing", ()),
             *((role, heads) for role, heads in circuit.roles.items()),
             *(("random", drawn_subset(circuit, random)) for _ in range(setting.trials.subsets)),
             *(("greedy", heads) for heads in greedy_subsets(searched, circuit, setting, random)),
         ]
-        with_both = both(scored, setting, circuit, [heads for _, heads in chosen])
-        arrays[name], arrays[f"{name}.model"] = array(with_both[0]), array(with_both[1])
-        subsets[name] = [[kind, [list(head) for head in heads]] for kind, heads in chosen]
-    return Result(arrays, {**setting.facts(), "subsets": subsets})
+    asked = [(circuit, [heads for _, heads in subsets[name]]) for name, circuit in judged_ones.items()]
+    for name, (of_circuit, of_model) in zip(judged_ones, both(scored, setting, asked), strict=True):
+        arrays[name], arrays[f"{name}.model"] = array(of_circuit), array(of_model)
+    listed = {name: [[kind, [list(head) for head in heads]] for kind, heads in of] for name, of in subsets.items()}
+    return Result(arrays, {**setting.facts(), "subsets": listed})
 
 
 def drawn_subset(circuit: Circuit, random: Random) -> tuple[Head, ...]:
@@ -115,14 +116,16 @@ def drawn_subset(circuit: Circuit, random: Random) -> tuple[Head, ...]:
 
 
 def both(
-    prompts: Ablation, setting: Setting, circuit: Circuit, subsets: Sequence[Sequence[Head]]
-) -> tuple[Float[Tensor, "prompt subset"], Float[Tensor, "prompt subset"]]:
-    r"""F(C \ K) and F(M \ K) of every prompt and subset."""
-    nodes, model = nodes_of(setting, circuit), whole(setting.n_layers, setting.n_heads)
-    of_circuit = [without(nodes, heads, nodes) for heads in subsets]
-    of_model = [without(model, heads, nodes) for heads in subsets]
-    measured = prompts.logit_differences([*of_circuit, *of_model])
-    return measured[:, : len(subsets)], measured[:, len(subsets) :]
+    prompts: Ablation, setting: Setting, asked: Sequence[tuple[Circuit, Sequence[Sequence[Head]]]]
+) -> list[tuple[Float[Tensor, "prompt subset"], Float[Tensor, "prompt subset"]]]:
+    r"""F(C \ K) and F(M \ K) of every prompt and subset, for circuits with their subsets; all measured together."""
+    model, together = whole(setting.n_layers, setting.n_heads), list[Nodes]()
+    for circuit, subsets in asked:
+        nodes = nodes_of(setting, circuit)
+        together += [without(of, heads, nodes) for of in (nodes, model) for heads in subsets]
+    sizes = [len(subsets) for _, subsets in asked for _ in (0, 1)]
+    each = iter(torch.split(prompts.logit_differences(together), sizes, dim=1))
+    return list(zip(each, each, strict=True))
 
 
 def greedy_subsets(prompts: Ablation, circuit: Circuit, setting: Setting, random: Random) -> list[tuple[Head, ...]]:
@@ -132,7 +135,7 @@ def greedy_subsets(prompts: Ablation, circuit: Circuit, setting: Setting, random
     """
 
     def incompleteness(subsets: Sequence[tuple[Head, ...]]) -> list[float]:
-        of_circuit, of_model = both(prompts, setting, circuit, subsets)
+        ((of_circuit, of_model),) = both(prompts, setting, [(circuit, subsets)])
         return [float(gap) for gap in (of_circuit.mean(dim=0) - of_model.mean(dim=0)).abs()]
 
     effort: Effort = EFFORT[setting.tier]

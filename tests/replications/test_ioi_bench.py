@@ -14,6 +14,7 @@ from replications.indirect_object_identification import bench, bench_flops, meas
 from replications.indirect_object_identification.bench import Compared, Words, parts_of, rows, setting_of
 from replications.indirect_object_identification.bench_search import EVERY, Part
 from replications.indirect_object_identification.circuit import Circuit
+from replications.indirect_object_identification.patching_stages import stream_effects
 from replications.indirect_object_identification.plain_patching import Network, Patching, hooked
 from replications.indirect_object_identification.setting import Setting
 from torch import Tensor
@@ -247,11 +248,18 @@ def test_flops_are_those_of_the_rows_that_go_through_linear_layers(setting: Sett
     cost, of_gradients = bench_flops.costs(network, [heads, gradients], d_model=7)
     assert cost.name == "patching heads at END"
     assert cost.plain == pytest.approx(N_LAYERS * N_HEADS * whole)
-    # Clean and p_ABC, of which the last layer stops at z; and rows at END, each of a head, from its layer on.
-    assert whole < cost.engine < 2 * whole + 24 * 7**2 * PROMPTS * N_HEADS * (1 + 2 + 3)
-    # There, for each step and layer; back through layers and the MLP behind z that is moved; and a clean pass.
+    # Rows at END, each of a head, from behind its layer's attention on; clean and p_ABC are recorded before.
+    assert cost.engine == pytest.approx(24 * 7**2 * PROMPTS * N_HEADS * (3 * 3 / 4 + 1 + 2))
+    # That is counted where it comes first, each time.
+    stream = parts["patching the stream at words"].engine
+    with_recording, alone = (
+        bench_flops.counted(network, call, d_model=7)
+        for call in (stream, lambda: stream_effects(setting, *setting.pair(PROMPTS)))
+    )
+    assert with_recording - alone == pytest.approx(2 * whole)
+    # There, for each step and layer; back through layers and what is behind z that is moved; and a clean pass.
     n = 24.0 * 7**2 * int(setting.clean(4).lengths.sum()) * 2
-    forward, back = n * N_LAYERS**2, n * sum(2 / 3 + at for at in range(N_LAYERS))
+    forward, back = n * N_LAYERS**2, n * sum(3 / 4 + at for at in range(N_LAYERS))
     assert of_gradients.plain == pytest.approx(forward + back + n / 2 * N_LAYERS)
     assert of_gradients.engine < of_gradients.plain
     assert bench_flops.markdown([cost]).splitlines()[-1].startswith("| **all** | 0.00 | 0.0 | ")

@@ -103,7 +103,7 @@ def test_ablation_is_that_of_plain_hooks(kind: str) -> None:
 def test_the_model_without_some_nodes_loses_them_at_their_words_alone() -> None:
     model, ablation, means = ablation_of("gpt2", 4)
     setting: Any = SimpleNamespace(n_layers=N_LAYERS, n_heads=N_HEADS)
-    measured = validation_stages.both(ablation, setting, SOME, [((2, 1), (1, 0))])[1][:, 0]
+    measured = validation_stages.both(ablation, setting, [(SOME, [((2, 1), (1, 0))])])[0][1][:, 0]
     prompts = ablation.prompts
     for row in range(4):
         start = prompts.tokens.shape[1] - int(prompts.lengths[row])
@@ -335,9 +335,9 @@ def test_completeness_of_subsets(runs: Runs) -> None:
 def test_the_greedy_subset_is_the_largest_gap_on_the_way(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     worth = {(0, 1): 0.5, (1, 0): -3.0, (2, 0): 1.0, (2, 1): 2.0}
 
-    def planted(prompts: Any, setting: Any, of: Circuit, subsets: Any) -> tuple[Tensor, Tensor]:
-        gap = torch.tensor([[sum(worth.get(head, 0.0) for head in heads) for heads in subsets]] * 4)
-        return gap + 1, torch.ones_like(gap)
+    def planted(prompts: Any, setting: Any, asked: Any) -> list[tuple[Tensor, Tensor]]:
+        worths = [[[sum(worth.get(head, 0.0) for head in heads) for heads in subsets]] * 4 for _, subsets in asked]
+        return [(torch.tensor(each) + 1, torch.ones(4, len(each[0]))) for each in worths]
 
     monkeypatch.setattr(validation_stages, "both", planted)
     every = dataclasses.replace(measured_circuits.EFFORT["tiny"], greedy_among=4, greedy_steps=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,14 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> ModelReference:
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(setting, "TRIALS", {"tiny": FEW, "paper": FEW})
+
+
+def test_stages_of_one_process_share_recordings_of_one_model(gpt2: ModelReference) -> None:
+    first, again = (setting.settle(job(gpt2, tier)).recordings for tier in ("tiny", "paper"))
+    assert first is not None
+    assert first is again
+    anew = dataclasses.replace(gpt2, fingerprint="1" * 64)
+    assert setting.settle(job(anew, "tiny")).recordings is not first
 
 
 def test_groups_have_one_length_and_their_words_at_one_place(gpt2: ModelReference) -> None:

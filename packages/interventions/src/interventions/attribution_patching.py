@@ -13,11 +13,11 @@ Sundararajan et al. 2017, section 3; Hanna et al. 2024, arXiv 2403.17806, "EAP-I
     a(t) = a + t (a' - a),    t = 1/2n, 3/2n, ..., 1 - 1/2n
 
 of all cells of one layer *together*, other layers following from them. A layer costs n passes through itself and those
-behind it, so that cells of all L layers cost L n / 2 whole ones. Embeddings stay (the other variant, "EAP-IG inputs",
-moves them instead). As n grows the cells of a layer sum to what the edit of all of them at once does ("completeness",
-error O(1/n^2)); a layer with a single cell is then exact. How the sum is shared out still differs from editing each
-cell alone, and which cells are asked for changes the line. Where cells are at the last token alone, the exact `sweep`
-costs about as much as `steps=1`.
+behind it (of the last one its last row), so that cells of all L layers cost L n / 2 whole ones. Embeddings stay (the
+other variant, "EAP-IG inputs", moves them instead). As n grows the cells of a layer sum to what the edit of all of them
+at once does ("completeness", error O(1/n^2)); a layer with a single cell is then exact. How the sum is shared out still
+differs from editing each cell alone, and which cells are asked for changes the line. Where cells are at the last token
+alone, the exact `sweep` costs about as much as `steps=1`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from interventions.attention import PlainAttention
-from interventions.branching import Shared, run_shared
+from interventions.branching import Shared, last_rows, run_shared
 from interventions.edits import Edit, Replace
 from interventions.hooks import Modules, attached
 from interventions.memory import default_budget
@@ -169,12 +169,22 @@ class _Run:
 
     def _from_layer(self, shared: Shared, layer: int, moved: Tensor) -> Float[Tensor, " batch"]:
         """The metric with `moved` in its layer; what is below is not computed anew."""
-        hooks = {(self.component, layer): partial(_placed, moved)}
+        causal, replay, end = self.prompts.valid is None, shared.replay, len(self.modules) - 1
         stream = shared.stream[layer]
-        with attached(self.modules, hooks, PlainAttention(hooks, causal=self.prompts.valid is None)):
-            for at in range(layer, len(self.modules)):
-                stream = shared.replay.again(at, stream)
-        return self._evaluated(self.modules.final_norm(stream[:, -1]), shared.last)
+        if self.component == "z":  # queries, keys and values do not matter, and of the last layer its last row alone
+            first = self.prompts.length - 1 if layer == end else 0
+            positions = torch.arange(first, self.prompts.length, device=stream.device)
+            written = replay.written(layer, moved[:, first:])
+            stream = replay.behind_written(layer, stream[:, first:], positions, written)
+        else:
+            hooks = {(self.component, layer): partial(_placed, moved)}
+            with attached(self.modules, hooks, PlainAttention(hooks, causal=causal)):
+                stream = replay.again(layer, stream)
+        with attached(self.modules, {}, PlainAttention({}, causal=causal)):
+            for at in range(layer + 1, end):
+                stream = replay.again(at, stream)
+        last = last_rows(shared, 0, stream[:, None])[:, 0] if layer < end else stream[:, -1]
+        return self._evaluated(self.modules.final_norm(last), shared.last)
 
     def _sites(self) -> list[tuple[str, int]]:
         return [(self.component, layer) for layer in self.by_layer]

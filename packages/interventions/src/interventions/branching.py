@@ -122,7 +122,7 @@ def run_branches(
         rows = run_branch_rows(shared, start, entering, edits)[:, :, -1]
     else:
         before = run_branch_rows(shared, start, entering, edits, layers=end)
-        rows = _last_rows(shared, start, before)
+        rows = last_rows(shared, start, before)
     last: Tensor = shared.modules.final_norm(rows)
     return last
 
@@ -183,7 +183,7 @@ def _joined_call(shared: Shared, start: int, layer: int, rows: Tensor, new: int)
     return replace(clean, query=query, key=key, value=value)
 
 
-def _last_rows(
+def last_rows(
     shared: Shared, start: int, rows: Float[Tensor, "batch branch pos d_model"]
 ) -> Float[Tensor, "batch branch d_model"]:
     """The last layer's output at the last row of every branch, from its input at all of them."""

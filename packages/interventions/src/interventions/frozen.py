@@ -19,12 +19,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interventions.attention import Callback
 from interventions.branch_attention import BranchEdit
-from interventions.branching import Shared, run_shared
+from interventions.branching import Shared
 from interventions.hooks import Modules
 from interventions.prompts import Prompts
 from interventions.receivers import Projection
+from interventions.recordings import Recordings, run_whole
 from interventions.sources import Edited
 from interventions.sweeps import Cell
 
@@ -36,6 +36,7 @@ def run_frozen(
     edited: Edited,
     through_mlps: bool,
     positions: Sequence[int] | None = None,
+    recordings: Recordings | None = None,
 ) -> Frozen:
     """One ordinary pass over the prompts that keeps what senders from position `start` on need.
 
@@ -43,22 +44,12 @@ def run_frozen(
         positions: at which senders are patched, from the start of the prompts; by default all from `start` on.
         edited: z' by layer.
         through_mlps: whether MLPs are computed anew, or frozen.
+        recordings: where the pass may have been kept.
     """
-    seen: dict[tuple[str, int], Tensor] = {}
-
-    def keep(site: tuple[str, int]) -> Callback:
-        def see(x: Tensor) -> None:
-            seen[site] = x[:, start:]
-
-        return see
-
-    end = ("resid_post", len(modules) - 1)
-    sites = [end, *(("z", layer) for layer in range(len(modules)))]
-    shared = run_shared(modules, prompts, start, {site: keep(site) for site in sites}, whole=True)
-    z = [seen["z", layer] for layer in range(len(modules))]
+    run = recordings.whole(prompts, start) if recordings else run_whole(modules, prompts, start)
     patched = range(start, prompts.length) if positions is None else sorted(positions)
     offsets = torch.tensor(patched, dtype=torch.long) - start
-    return Frozen(shared, z, [*shared.stream, seen[end]], edited, through_mlps, offsets)
+    return Frozen(run.shared, run.z, [*run.shared.stream, run.end], edited, through_mlps, offsets)
 
 
 @dataclass(frozen=True)

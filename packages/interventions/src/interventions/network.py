@@ -7,9 +7,9 @@ ordinary pass, and other rows.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from typing import Any
 
@@ -185,15 +185,49 @@ class Replay:
                 attention.__dict__["forward"] = before
 
     def attention_call(
-        self, layer: int, rows: Float[Tensor, "batch row d_model"], positions: Int[Tensor, " row"]
+        self,
+        layer: int,
+        rows: Float[Tensor, "batch row d_model"],
+        positions: Int[Tensor, " row"],
+        heads: Sequence[int] | None = None,
     ) -> AttentionCall:
-        """What the layer asks of its attention for such rows: the layer is run up to there and no further."""
-        try:
-            with attached(self.modules, {}, stop_at_attention):
-                self.layer(layer, rows, positions)
-        except AttentionReached as reached:
-            return reached.ended()
-        raise AssertionError("a layer that called no attention")
+        """What the layer asks of its attention for such rows: the layer is run up to there and no further.
+
+        Args:
+            heads: those alone, with keys and values each of its own; all by default.
+        """
+        attention: Any = self.modules.attention(layer)
+        alone = heads is not None and hasattr(attention, "c_attn")
+        with ExitStack() as stack:
+            if alone:
+                stack.enter_context(_heads_alone(attention, list(heads or ())))
+            try:
+                with attached(self.modules, {}, stop_at_attention):
+                    self.layer(layer, rows, positions)
+            except AttentionReached as reached:
+                call = reached.ended()
+            else:
+                raise AssertionError("a layer that called no attention")
+        if heads is None or alone:
+            return call
+        query, key, value = call.query[:, list(heads)], call.key, call.value
+        of_groups = [head * key.shape[1] // call.query.shape[1] for head in heads]
+        return replace(call, query=query, key=key[:, of_groups], value=value[:, of_groups])
+
+
+@contextmanager
+def _heads_alone(attention: Any, heads: list[int]) -> Iterator[None]:
+    """Inside, GPT-2's attention, which has one linear layer for queries, keys and values, computes some heads alone."""
+    linear, width = attention.c_attn, attention.split_size
+    columns = torch.arange(3 * width, device=linear.weight.device).view(3, -1, attention.head_dim)[:, heads].flatten()
+    weight, bias = linear.weight[:, columns], linear.bias[columns]
+    linear.__dict__["forward"] = lambda x: functional.linear(x, weight.mT, bias)
+    attention.split_size = len(heads) * attention.head_dim
+    try:
+        yield
+    finally:
+        linear.__dict__.pop("forward")
+        attention.split_size = width
 
 
 class AttentionReached(Exception):  # noqa: N818 (what happened, not that it is an error)

@@ -42,6 +42,7 @@ from interventions.metrics import Metric, evaluate
 from interventions.network import final_hidden, inference
 from interventions.prompts import Prompts
 from interventions.receivers import Into, Receivers, checked
+from interventions.recordings import Recordings
 from interventions.results import SweepResult
 from interventions.sources import Edited, captured, check_edit, first_difference, prepare
 from interventions.sweeps import Cell, Plan, Progress
@@ -60,6 +61,7 @@ def path_patch(
     method: Literal["branches", "oracle"] = "branches",
     batch_size: int | None = None,
     budget: int | None = None,
+    recordings: Recordings | None = None,
     progress: Progress = lambda done, total: None,
 ) -> SweepResult:
     """Patch the path from every sender to the receivers and measure; axes ("layer", "head") are the sender's.
@@ -76,6 +78,7 @@ def path_patch(
         method: "oracle" runs one (two for `HeadInputs`) ordinary passes a sender.
         batch_size: prompts at a time; all by default.
         budget: bytes that the senders of one pass may take, about; by default as for `sweep`.
+        recordings: as for `sweep`.
         progress: called with the senders done and the senders in all, those of every batch of prompts counted.
 
     Raises:
@@ -101,9 +104,11 @@ def path_patch(
             f"{into.layers[-1]}"
         )
     metric.check(len(prompts))
+    if recordings:
+        recordings.check(network)
     at = [position - plan.length for position in plan.cells[0].positions]
     check_edit(modules, prompts, Replace(source), "z", range(len(modules)), at)
-    run = _Run(modules, source, metric, into, cells, through_mlps, method, budget)
+    run = _Run(modules, source, metric, into, cells, through_mlps, method, budget, recordings)
     batches = list(range(0, len(prompts), batch_size or len(prompts)))
     values, clean = [], []
     with inference(network):
@@ -141,16 +146,19 @@ class _Run:
     through_mlps: bool
     method: str
     budget: int | None
+    recordings: Recordings | None
 
     def rows(
         self, prompts: Prompts, rows: slice, report: Callable[[int], None]
     ) -> tuple[Float[Tensor, "batch sender"], Float[Tensor, " batch"]]:
         """All senders for some of the prompts."""
         modules, length = self.modules, prompts.length
-        edited = prepare(modules, rows, Replace(self.source), "z", sorted({cell.layer for cell in self.cells}))
+        layers = sorted({cell.layer for cell in self.cells})
+        edited = prepare(modules, rows, Replace(self.source), "z", layers, self.recordings)
         start = self._start(prompts, rows)
         patched = [position for position in self.cells[0].positions if position >= start]
-        frozen = run_frozen(modules, prompts, min(start, length - 1), edited, self.through_mlps, patched)
+        first = min(start, length - 1)
+        frozen = run_frozen(modules, prompts, first, edited, self.through_mlps, patched, self.recordings)
         last = frozen.shared.last
         budget = default_budget(modules, prompts) if self.budget is None else self.budget
         clean = evaluate(self.metric, modules, last[:, None], last, rows, budget=budget)

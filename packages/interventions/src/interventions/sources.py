@@ -19,6 +19,7 @@ from interventions.prompts import Prompts
 
 if TYPE_CHECKING:
     from interventions.branch_attention import BranchEdit
+    from interventions.recordings import Recordings
     from interventions.sweeps import Cell
 
 
@@ -106,11 +107,20 @@ def settled(modules: Modules, edit: Edit, component: str, layers: Sequence[int])
     return Given(_means(captured(modules, edit.over, component, layers), edit.over, edit.pooled))
 
 
-def prepare(modules: Modules, rows: slice, edit: Edit, component: str, layers: Sequence[int]) -> Edited:
-    """Run what a checked edit needs for some (`rows`) of the prompts."""
+def prepare(
+    modules: Modules,
+    rows: slice,
+    edit: Edit,
+    component: str,
+    layers: Sequence[int],
+    recordings: Recordings | None = None,
+) -> Edited:
+    """Run what a checked edit needs for some (`rows`) of the prompts; source prompts may be recorded."""
     match edit:
         case Replace(by):
-            return Edited(captured(modules, by if len(by) == 1 else by.rows(rows), component, layers))
+            some = by if len(by) == 1 else by.rows(rows)
+            found = recordings.captured(some, component, layers) if recordings else None
+            return Edited(captured(modules, some, component, layers) if found is None else found)
         case Resample(by, seed):
             return Edited(captured(modules, _donors(by, seed).rows(rows), component, layers))
         case Mean():

@@ -6,7 +6,7 @@ A sweep names the component and the axes along which cells vary. Cells that shar
 branches of one pass (see `branching`); `method="oracle"` runs one ordinary forward pass a cell with plain hooks
 instead, which is what every cell's value means. Positions before the first one at which an edit's source differs from
 the prompt (in any prompt of the batch) cannot change anything: branches leave them out, and cells that have no others
-get the clean value without work.
+get the clean value without work. So do cells of the stream at which it is the same: tokens of both before layer 0.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from interventions.memory import default_budget, in_chunks
 from interventions.metrics import Metric, evaluate
 from interventions.network import final_hidden, inference
 from interventions.prompts import Prompts
+from interventions.recordings import Recordings
 from interventions.results import SweepResult
 from interventions.sources import Edited, check_edit, first_difference, prepare, settled
 
@@ -59,6 +60,7 @@ def sweep(
     method: Literal["branches", "oracle"] = "branches",
     batch_size: int | None = None,
     budget: int | None = None,
+    recordings: Recordings | None = None,
     progress: Progress = lambda done, total: None,
 ) -> SweepResult:
     """Edit every cell alone and measure.
@@ -72,6 +74,8 @@ def sweep(
         batch_size: prompts at a time; all by default.
         budget: bytes that the branches of one pass may take, about; by default half of what the logits of one plain
             forward pass over a batch of the prompts take.
+        recordings: keeps the ordinary passes over the prompts and over those of a `Replace`, and those that it has are
+            not run again.
         progress: called with the cells done and the cells in all, those of every batch of prompts counted.
 
     Raises:
@@ -87,6 +91,8 @@ def sweep(
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size {batch_size}: expected at least 1 prompt, or None for all")
     metric.check(len(prompts))
+    if recordings:
+        recordings.check(network)
     check_edit(modules, prompts, edit, component, edited_layers, at)
     batches = list(range(0, len(prompts), batch_size or len(prompts)))
     with inference(network):
@@ -95,7 +101,9 @@ def sweep(
         for batch, start in enumerate(batches):
             rows = slice(start, min(len(prompts), start + (batch_size or len(prompts))))
             report = partial(_report, progress, batch, len(batches))
-            part, part_clean = _sweep_rows(modules, prompts, rows, edit, metric, plan, method, budget, report)
+            part, part_clean = _sweep_rows(
+                modules, prompts, rows, edit, metric, plan, method, budget, recordings, report
+            )
             values.append(part)
             clean.append(part_clean)
     return SweepResult(
@@ -199,15 +207,19 @@ def _sweep_rows(
     plan: Plan,
     method: str,
     budget: int | None,
+    recordings: Recordings | None,
     progress: Progress,
 ) -> tuple[Float[Tensor, "batch cell"], Float[Tensor, " batch"]]:
     """All cells for some of the prompts."""
     mine = prompts.rows(rows)
     budget = default_budget(modules, mine) if budget is None else budget
     layers = sorted({cell.layer for cell in plan.cells})
-    edited = prepare(modules, rows, edit, plan.component, layers)
+    edited = prepare(modules, rows, edit, plan.component, layers, recordings)
     groups = plan.by_start(0 if method == "oracle" else first_difference(mine, rows, edit))
-    shared = run_shared(modules, mine, start=min(groups, default=plan.length - 1))
+    start = min(groups, default=plan.length - 1)
+    shared = recordings.whole(mine, start).shared if recordings else run_shared(modules, mine, start)
+    if method == "branches" and plan.component == "resid_pre":
+        groups = {at: [cell for cell in cells if _differs(shared, edited, cell)] for at, cells in groups.items()}
     clean = evaluate(metric, modules, shared.last[:, None], shared.last, rows, budget=budget)
     values = clean.repeat(1, len(plan.cells))
     done = len(plan.cells) - sum(map(len, groups.values()))
@@ -222,6 +234,15 @@ def _sweep_rows(
             done += len(chunk)
             progress(done, len(plan.cells))
     return values, clean[:, 0]
+
+
+def _differs(shared: Shared, edited: Edited, cell: Cell) -> bool:
+    """Whether an edit changes the stream at a cell; before the first layer that is so where tokens differ."""
+    if edited.values is None:
+        return True
+    clean, kept = shared.stream[cell.layer], [at for at in cell.positions if at >= shared.start]
+    given = edited.values[cell.layer].to(clean).expand(len(clean), shared.prompts.length, -1)
+    return not torch.equal(given[:, kept], clean[:, [at - shared.start for at in kept]])
 
 
 def _chunks(
