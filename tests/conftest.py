@@ -10,6 +10,7 @@ import pytest
 # Tests run in parallel processes and on small tensors: one thread each. Set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import beartype  # noqa: F401 (first: behind some of what tests import it fails to load)
 from tests.browser.chromium import browser, visit  # noqa: F401 (fixtures)
 
 # Files of few tests that take a minute or more begin first, else one process ends long after the others.

@@ -5,6 +5,7 @@ Docutils translates the LaTeX; every current browser draws MathML by itself.
 
 from __future__ import annotations
 
+import re
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 logger = logging.getLogger(__name__)
+
+# Docutils puts the subscript of a letter with an accent below the letter, as it does for a sum.
+ACCENT = re.compile(
+    r'<munderover>\s*(<mi[^>]*>[^<]*</mi>)((?:(?!</?munderover).)*?)<mo stretchy="false">([~ˆˉ])</mo>\s*</munderover>',
+    re.DOTALL,
+)
+AS_ACCENT = r'<msub><mover accent="true">\1<mo stretchy="false">\3</mo></mover>\2</msub>'
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -37,7 +45,7 @@ def block(translator: Any, node: nodes.Element) -> None:
 def translated(node: nodes.Element, *, as_block: bool) -> str:
     """The node's LaTeX as MathML; what Docutils does not know is a warning, and shown as it is written."""
     try:
-        return str(tex2mathml(node.astext(), as_block=as_block))
+        return ACCENT.sub(AS_ACCENT, str(tex2mathml(node.astext(), as_block=as_block)))
     except MathError as error:
         logger.warning("%s in %r: write it in other LaTeX", error, node.astext()[:60], location=node)
         return f"<code>{escape(node.astext())}</code>"

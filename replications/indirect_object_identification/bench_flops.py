@@ -69,14 +69,18 @@ def counted(network: Any, call: Callable[[], object], d_model: int = D_MODEL) ->
 
 
 def costs(network: Any, parts: Iterable[Part], d_model: int = D_MODEL) -> Iterator[Cost]:
-    """Of each part; what a way records once for all calls is not counted."""
+    """Of each part, of the engine as it comes first; what plain hooks record once for all calls is not counted."""
     for part in parts:
-        every = list(part.engine())
+        every: list[Any] = []
+        engine = counted(network, partial(_extend, every, part), d_model)
         cells = every[min(part.every // 2, len(every) - 1) :: part.every]
         part.plain(cells[:1])
-        engine = counted(network, part.engine, d_model)
         plain = counted(network, partial(part.plain, cells), d_model)
         yield Cost(part.name, engine, plain * part.cost(every) / part.cost(cells))
+
+
+def _extend(cells: list[Any], part: Part) -> None:
+    cells.extend(part.engine())
 
 
 def markdown(found: Iterable[Cost]) -> str:

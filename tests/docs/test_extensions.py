@@ -164,6 +164,8 @@ def test_mathematics_that_is_not_known_is_a_warning_and_stays_readable(
 
     mathml = extension("mathml")
     assert "<msub>" in mathml.translated(nodes.math("", "x_l"), as_block=False)
+    accented = mathml.translated(nodes.math("", r"\hat A_t = \sum_{i=1}^n \tilde x_{l,h}"), as_block=False)
+    assert (accented.count("<munderover>"), accented.count("<msub><mover")) == (1, 2)  # the sum's, and the letters'
     with caplog.at_level("WARNING", logger="sphinx"):
         assert mathml.translated(nodes.math("", r"\nosuch{a<b}"), as_block=True) == r"<code>\nosuch{a&lt;b}</code>"
     assert "nosuch" in caplog.text

@@ -163,3 +163,9 @@ def test_networks_that_cannot_be_branched_load_and_are_refused_by_the_engine(tmp
         with pytest.raises(ModelError, match=expected) as caught:
             Modules(network)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("device", ["banana", "cuda:99"])
+def test_a_device_that_is_not_here_is_no_fault_of_the_model(device: str) -> None:
+    with pytest.raises(ModelError, match=f"^device '{device}': torch cannot use it here .*expected cpu, or a cuda"):
+        loading.load("no/such-model", device=device)

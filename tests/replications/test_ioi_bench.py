@@ -245,6 +245,7 @@ def test_flops_are_those_of_the_rows_that_go_through_linear_layers(setting: Sett
     whole = 24.0 * 7**2 * N_LAYERS * int(prompts.lengths.sum())  # two for each of 12 d_model^2 weights, if 7 wide
     heads = replace(parts["patching heads at END"], every=5)
     gradients = parts["integrated gradients"]
+    parts["patching the stream at words"].engine()  # which records clean prompts and p_ABC
     cost, of_gradients = bench_flops.costs(network, [heads, gradients], d_model=7)
     assert cost.name == "patching heads at END"
     assert cost.plain == pytest.approx(N_LAYERS * N_HEADS * whole)

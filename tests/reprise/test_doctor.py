@@ -104,6 +104,7 @@ def test_versions_other_than_the_pinned_ones_warn(cli: Cli, toys: Toys) -> None:
     assert (check["state"], check["found"]) == ("warning", f"1 differ: numpy {numpy} (pinned 0.0.1)")
     (toys.root / "requirements.lock").write_text(f"numpy=={numpy}\n")
     assert examined(cli)["pinned versions"]["state"] == "ok"
+    write_package(toys, "")
     (toys.root / "requirements.lock").unlink()
     assert examined(cli)["pinned versions"]["state"] == "warning"
 
@@ -169,3 +170,11 @@ def test_malformed_files_get_one_line(cli: Cli, toys: Toys) -> None:
     assert one_line(cli("doctor"), "pyproject.toml")
     write_package(toys, "[")
     assert one_line(cli("doctor"), "pyproject.toml")
+
+
+def test_a_project_of_ones_own_has_nothing_pinned_that_could_be_restored(cli: Cli, toys: Toys) -> None:
+    (toys.root / "requirements.lock").unlink()
+    found = examined(cli)
+    assert "pinned versions" not in found
+    assert found["our packages"]["state"] == "ok"
+    assert "reprise, reprise-circuits" in str(found["our packages"]["found"])

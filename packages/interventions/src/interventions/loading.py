@@ -103,8 +103,10 @@ def load(path_or_id: str | Path, *, device: str = "cpu", dtype: torch.dtype = to
 
     Raises:
         ModelError: one line, for a folder without config or weights, a file whose hash is not the card's, weights that
-            do not fit the config, code that would have to be run, or an id that cannot be fetched.
+            do not fit the config, code that would have to be run, an id that cannot be fetched, or a device that is
+            not here.
     """
+    _check_device(device)
     folder = Path(path_or_id).expanduser()
     if not folder.is_dir():
         return _load_hugging_face(str(path_or_id), str(path_or_id), device, dtype)
@@ -115,6 +117,16 @@ def load(path_or_id: str | Path, *, device: str = "cpu", dtype: torch.dtype = to
     if config.get("model_type") == folders.ATTENTION_ONLY:
         return _load_attention_only(folder, config, device, dtype)
     return _load_hugging_face(folder.name, str(folder), device, dtype)
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelError(
+            f"device {device!r}: torch cannot use it here ({_shortened(error)}); expected cpu, or a cuda[:N] or mps "
+            "that this machine has"
+        ) from error
 
 
 def set_weights(model: Model, state: Mapping[str, Tensor]) -> None:
@@ -220,7 +232,7 @@ def _load_hugging_face(name: str, path_or_id: str, device: str, dtype: torch.dty
             ) from error
         raise ModelError(
             f"{path_or_id}: expected a model folder, or the id of a hub model that is cached or can be fetched "
-            f"({_shortened(error)})"
+            f"({_shortened(error)}); give a folder, or connect to the hub"
         ) from error
     if missing := sorted(loaded["missing_keys"]):  # which the library has filled with random numbers
         raise ModelError(

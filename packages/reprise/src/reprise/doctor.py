@@ -58,6 +58,11 @@ def _python() -> Check:
 
 def _packages(root: Path) -> Iterator[Check]:
     own = installation.packages(root)
+    if not own and not installation.pinned(root):  # a project of one's own: nothing is built or pinned there
+        ours_here = installation.distributions()
+        found = f"{len(ours_here)} installed: {', '.join(ours_here)}"
+        yield Check(what="our packages", needed_for="tiny", state="ok", found=found)
+        return
     ours = {installation.canonical(package.name) for package in own}
     absent = sorted(package.name for package in own if installation.installed(package.name) is None)
     yield of_names("our packages", len(own), absent, "tiny", INSTALL)

@@ -44,6 +44,12 @@ def _package(path: Path) -> Package:
         raise UserError(f"{path}: {error}; expected a table [project] with a name: correct the file") from error
 
 
+def distributions() -> tuple[str, ...]:
+    """Our distributions that are installed, in the order of their names."""
+    names = {str(found.metadata["Name"]) for found in metadata.distributions()}
+    return tuple(sorted(name for name in names if name == "reprise" or name.startswith("reprise-")))
+
+
 def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 

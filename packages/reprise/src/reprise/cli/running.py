@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from reprise import backends, claims, workspace
+from reprise import backends, claims, devices, workspace
 from reprise.cli import app
 from reprise.cli.clusters import in_processes, on_ray, ray_address
 from reprise.cli.options import (
@@ -71,6 +71,8 @@ def run(
     seeds = tuple(seed or (0,))
     if len(set(seeds)) < len(seeds):
         raise UserError(f"--seed {' '.join(map(str, seeds))}: expected each seed once")
+    if address is None and backend in (backends.ENGINE, "nnsight"):
+        devices.check(device)
     asked = partial(
         Asked,
         root=root,
@@ -123,6 +125,7 @@ def verify(
     """Run papers and compare with the committed verdicts; exit 1 when a supported claim no longer is."""
     root = workspace.find_root()
     chosen = choose(root, papers, every)
+    devices.check(device)
     asked = partial(
         Asked,
         root=root,
@@ -166,6 +169,7 @@ def train(
 
     folder = out or workspace.DEFAULT_OUT / "models" / name
     catalogue = models.find(name)
+    devices.check(device)
     run.prepare(folder)
     columns = (TextColumn(f"{name} loss {{task.fields[loss]:.3f}}"), BarColumn(), MofNCompleteColumn())
     with (
