@@ -6,8 +6,8 @@ their rows say which share of the passes that is; what they record once for all 
 parts share their recordings as stages do, records in the first part that patches, and is counted there.
 
 Before a part is timed both ways are compared on these cells, and the largest difference is told on stderr: they are the
-same numbers, or there is no benchmark. With `--repeats 1` the engine does the analysis three times: to compare, part by
-part, and as a whole.
+same numbers, or there is no benchmark. With `--repeats 1` the engine does the analysis twice: to compare, and to be
+timed. The whole is the sum of the parts.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ T = TypeVar("T")
 PROMPTS = 100
 GAIN = 4.0
 TOLERANCE = 1e-3  # of the largest value
+WHOLE = "the whole analysis"
+PLAIN, ENGINE = "{}, plain hooks".format, "{}, engine".format
 
 
 class Words:
@@ -111,8 +113,10 @@ def rows(parts: Iterable[Part] | None = None, tell: Callable[[str], object] = _t
     for part in gpt2_small() if parts is None else parts:
         compared.append(Compared.of(part))
         tell(compared[-1].told)
-        yield from _both(part.name, compared[-1:])
-    yield from _both("the whole analysis", compared)
+        yield from _both(compared[-1])
+    plain, engine = (tuple(name(each.part.name) for each in compared) for name in (PLAIN, ENGINE))
+    yield PLAIN(WHOLE), None, plain
+    yield ENGINE(WHOLE), PLAIN(WHOLE), engine
 
 
 BENCHES = {"ioi": rows}
@@ -145,14 +149,12 @@ def setting_of(network: Any, prompts: int) -> Setting:
     return Setting(model, material_for(model, PAPER), chosen, PAPER, 0, Recordings(model.network))
 
 
-def _both(name: str, compared: Sequence[Compared]) -> Iterator[Row]:
-    """The rows of some parts, one after another."""
-    some, all_of = (sum(each.passes[at] for each in compared) for at in (0, 1))
-    plain = f"{name}, plain hooks"
-    work = {"sampled": some / all_of, "peak_mib": max(each.plain_mib for each in compared)}
-    yield plain, None, lambda: [each.plain() for each in compared], work
-    work = {"peak_mib": max(each.engine_mib for each in compared)}
-    yield f"{name}, engine", plain, lambda: [each.part.engine() for each in compared], work
+def _both(compared: Compared) -> Iterator[Row]:
+    """The rows of a part."""
+    some, all_of = compared.passes
+    name, part = compared.part.name, compared.part
+    yield PLAIN(name), None, compared.plain, {"sampled": some / all_of, "peak_mib": compared.plain_mib}
+    yield ENGINE(name), PLAIN(name), part.engine, {"peak_mib": compared.engine_mib}
 
 
 def _first(call: Callable[[], T]) -> tuple[T, float]:

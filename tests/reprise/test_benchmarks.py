@@ -87,3 +87,16 @@ def test_benchmarks_are_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert msgspec.to_builtins(row).keys() == fields
     with pytest.raises(UserError, match="no benchmark 'other'; there are: toy"):
         benchmarks.run("other", repeats=1)
+
+
+def test_rows_together_are_their_sum_each_scaled_to_all_of_its_work() -> None:
+    rows: tuple[Row, ...] = (
+        ("a", None, Sleeper(*[0.1] * 5), {"sampled": 0.5}),
+        ("b", None, Sleeper(*[0.3] * 5), {"peak_mib": 7.0}),
+        ("both", None, ("a", "b")),
+        ("twice", "both", ("b", "b")),
+    )
+    a, b, both, twice = measure(rows, repeats=1)
+    assert both.seconds == a.seconds + b.seconds
+    assert both.peak_mib == max(a.peak_mib, b.peak_mib)
+    assert (twice.baseline, twice.ratio) == ("both", both.seconds / twice.seconds)

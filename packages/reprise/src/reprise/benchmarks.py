@@ -8,6 +8,8 @@ untimed call each; where a call takes less than two seconds it is made twice in 
 caches and the allocator are as in a program that does this and nothing else. Memory is the peak that the untimed call
 adds to the resident set, sampled every millisecond, with a C library that keeps nothing that was freed.
 
+A row of names in place of a callable is these rows together: the sum of their seconds, and the largest peak.
+
 A fourth entry may say more of a row's work, in numbers: "sampled", the share of the work that the callable does where
 all of it would take too long (seconds are divided by it), and "flops", of the callable's own work. The rate of the row
 named `PEAK`, a plain matrix product, is what the rates of all others are a share of.
@@ -33,7 +35,8 @@ from reprise import workspace
 from reprise.errors import UserError
 
 Work = Mapping[str, float]
-Row = tuple[str, str | None, Callable[[], object]] | tuple[str, str | None, Callable[[], object], Work]
+Call = Callable[[], object] | tuple[str, ...]
+Row = tuple[str, str | None, Call] | tuple[str, str | None, Call, Work]
 Bench = Callable[[], Iterable[Row]]
 PEAK = "matmul peak"
 SHORT = 2.0  # seconds
@@ -96,7 +99,8 @@ def run(name: str, repeats: int) -> tuple[Timing, ...]:
 
 def measure(rows: tuple[Row, ...], repeats: int) -> tuple[Timing, ...]:
     """Time the rows; see the module's docstring."""
-    calls = {row[0]: row[2] for row in rows}
+    calls = {row[0]: row[2] for row in rows if not isinstance(row[2], tuple)}
+    sums = {row[0]: row[2] for row in rows if isinstance(row[2], tuple)}
     work: dict[str, Work] = {row[0]: row[3] if len(row) == 4 else {} for row in rows}
     peaks = {
         name: work[name]["peak_mib"] if "peak_mib" in work[name] else peak_mib(call) for name, call in calls.items()
@@ -108,6 +112,8 @@ def measure(rows: tuple[Row, ...], repeats: int) -> tuple[Timing, ...]:
             seconds[name].append(_timed(call) if took < SHORT else took)
     timed = {name: median(values) for name, values in seconds.items()}
     whole = {name: value / work[name].get("sampled", 1.0) for name, value in timed.items()}
+    whole |= {name: sum(whole[of] for of in parts) for name, parts in sums.items()}
+    peaks |= {name: max(peaks[of] for of in parts) for name, parts in sums.items()}
     rates = {name: work[name]["flops"] / timed[name] / 1e9 for name in calls if "flops" in work[name]}
     return tuple(
         Timing(
