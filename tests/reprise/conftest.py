@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -174,3 +175,10 @@ def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toys:
 def make_model(tmp_path: Path) -> Callable[[str], Path]:
     """Writes a further model folder."""
     return lambda name: write_model(tmp_path / "further" / name, 9)
+
+
+@pytest.fixture(autouse=True)
+def no_bytecode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of code are written anew within a second, and as long as before: what was compiled of them would be taken."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
