@@ -179,6 +179,6 @@ def make_model(tmp_path: Path) -> Callable[[str], Path]:
 
 @pytest.fixture(autouse=True)
 def no_bytecode(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of code are written anew within a second, and as long as before: what was compiled of them would be taken."""
+    """Code is written anew within a second, and as long as before: what was compiled of it would be taken."""
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
