@@ -178,7 +178,6 @@ def test_rows_compare_each_part_and_the_whole_with_plain_hooks(
     assert told[0].endswith("on 2 cells")
 
 
-
 @pytest.mark.parametrize("cells", [60, 144, 120, 192, 72])
 def test_cells_that_are_timed_are_spread_over_layers_and_heads(cells: int) -> None:
     """Of the stream at words, of heads, and of heads before the receivers of GPT-2 small's circuit."""
