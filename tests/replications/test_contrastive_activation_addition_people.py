@@ -127,11 +127,12 @@ def test_which_texts_a_model_is_asked_about_follows_from_its_words() -> None:
 
 
 def test_claims_about_the_other_model_are_measured_on_it_alone() -> None:
-    facts = {"behaviours": ["kind", "brave"], "layer": 0, "multipliers": [-1.0, 1.0], "n_layers": 1, "gated": []}
+    names = ["kind", "brave"]
+    facts = {"behaviours": names, "layer": 0, "multipliers": [-1.0, 1.0], "n_layers": 1, "gated": []}
 
     def swept(effect: float) -> Result:
         arrays = {}
-        for name in facts["behaviours"]:  # type: ignore[attr-defined]
+        for name in names:
             arrays[f"p/{name}"] = np.array([[[0.5 - effect / 2] * 3, [0.5 + effect / 2] * 3]])
             arrays[f"item/{name}"] = np.arange(3)
         return Result(arrays, facts)
