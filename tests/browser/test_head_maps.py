@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -148,3 +150,24 @@ def test_a_frame_cannot_make_itself_endless(toy: Path, visit: Visit) -> None:
         frame.evaluate(f"() => parent.postMessage({{ height: {height} }}, '*')")
     frame.evaluate("() => parent.postMessage(null, '*')")
     wait_until(page, "document.querySelectorAll('iframe')[1].offsetHeight === 6002")
+
+
+def test_frames_fit_where_they_speak_before_the_report_listens(toy: Path, visit: Visit, tmp_path: Path) -> None:
+    """A busy machine may load a frame before it runs the script of the page around it."""
+    shutil.copytree(toy, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "papers" / "toys.html"
+    text, allowed = re.subn('<meta http-equiv="Content-Security-Policy"[^>]*>', "", path.read_text())
+    head, script = text.rsplit("<script>", 1)
+    path.write_text(f'{head}<script>addEventListener("now", () => {{{script.replace("</script>", "});</script>")}')
+    page = visit(path, width=390)
+    frame = page.query_selector("iframe")
+    assert allowed == 1
+    assert frame is not None
+    frame.scroll_into_view_if_needed()
+    inside = frame.content_frame()
+    assert inside is not None
+    inside.wait_for_selector("#tokens button")
+    wait_until(inside, "new Promise((done) => requestAnimationFrame(() => setTimeout(() => done(true))))")
+    assert not inside.evaluate(f"() => {FITS}")
+    page.evaluate("() => dispatchEvent(new Event('now'))")
+    wait_until(inside, FITS)

@@ -1,5 +1,7 @@
-// Tells the report that shows this page in a frame how high it is, now and whenever that changes.
+// Tells the report that shows this page in a frame how high it is: whenever that changes, and when the report asks.
 if (parent !== window) {
   const page = document.documentElement;
-  new ResizeObserver(() => parent.postMessage({ height: page.offsetHeight }, "*")).observe(page);
+  const tell = () => parent.postMessage({ height: page.offsetHeight }, "*");
+  new ResizeObserver(tell).observe(page);
+  addEventListener("message", (event) => event.source === parent && tell());
 }

@@ -115,6 +115,12 @@
       const height = Number(event.data?.height);
       if (frame && height > 0) frame.style.height = `${Math.min(Math.ceil(height), 6000) + 2}px`;
     });
+    // What a frame said before this script ran is lost, and one out of sight says nothing by itself: ask.
+    const ask = (frame) => frame.contentWindow?.postMessage("height", "*");
+    for (const frame of all("iframe")) {
+      frame.addEventListener("load", () => ask(frame));
+      ask(frame);
+    }
   }
 
   fitFrames();
