@@ -75,6 +75,15 @@ def test_a_hugging_face_folder_has_the_logits_of_transformers(gpt2_folder: Path,
     assert model.tokenizer is None
 
 
+def test_no_bar_stays_where_nobody_watches(gpt2_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from transformers import GPT2LMHeadModel
+
+    interventions.load(gpt2_folder)
+    assert capfd.readouterr() == ("", "")
+    GPT2LMHeadModel.from_pretrained(gpt2_folder)
+    assert "Loading weights" in capfd.readouterr().err  # theirs is as it was
+
+
 def test_the_dtype_is_the_one_asked_for(folder: Path, gpt2_folder: Path, tokens: Tensor) -> None:
     for path in (folder, gpt2_folder):
         assert interventions.load(path, dtype=torch.bfloat16).bridge(tokens).dtype == torch.bfloat16

@@ -82,6 +82,7 @@ def test_benchmarks_are_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = EntryPoint("toy", "tests_of_benchmarks:bench", "reprise.benches")
     monkeypatch.setattr(benchmarks, "entry_points", lambda group: (entry,) if group == "reprise.benches" else ())
     monkeypatch.setattr(EntryPoint, "load", lambda self: lambda: [("row", None, lambda: None)])
+    assert benchmarks.names() == ("toy", *benchmarks._of_replications())
     (row,) = benchmarks.run("toy", repeats=1)
     fields = {"name", "seconds", "baseline", "ratio", "peak_mib", "repeats", "sampled", "gflops", "share_of_peak"}
     assert msgspec.to_builtins(row).keys() == fields

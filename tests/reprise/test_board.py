@@ -71,7 +71,7 @@ def test_text_and_markdown(cli: Cli, toys: Toys) -> None:
     toys.edit("STAGES = (", "TAKES_DATA = True\nSTAGES = (")
     text = cli("board").out
     assert text.startswith(
-        "3 claims are left, in 2 tasks.\n\ntoys, tiny tier: 2 claims not run; about 1 minute; owner @"
+        "3 claims left, in 2 tasks.\n\ntoys, tiny tier: 2 claims not run; about 1 minute; owner @"
     )
     assert "\n  channel: label 'paper: *toys*'\n" in text
     assert "  needs: perhaps a folder of data, named with --data" in text

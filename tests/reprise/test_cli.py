@@ -161,7 +161,7 @@ def test_figures_accept_and_readme_tables(cli: Cli, toys: Toys) -> None:
     for readme in readmes:
         readme.write_text(f"# Title\n{tables.BEGIN}\n{tables.END}\nend\n")
     cli("run", "toys")
-    assert cli("figures", "toys").out.startswith("toys: 1 figures in build/results/toys/tiny/figures")
+    assert cli("figures", "toys").out.startswith("toys: 1 figure in build/results/toys/tiny/figures")
     assert cli("accept", "--all").code == 0
     results = toys.folder / "results" / "tiny"
     assert {str(path.relative_to(results)) for path in results.rglob("*.*")} == {
@@ -210,6 +210,9 @@ def test_bench_prints_its_rows(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Non
     assert [row.keys() >= {"name", "seconds", "baseline", "ratio", "peak_mib"} for row in rows] == [True, True]
     assert [(row["name"], row["baseline"]) for row in rows] == [("a", None), ("b", "a")]
     assert "compared with" in cli("bench", "toy").out
+    monkeypatch.setattr(benchmarks, "names", lambda: ("toy", "other"))
+    assert cli("bench").out == "toy\nother\n"
+    assert cli("bench", "--json").json == ["toy", "other"]
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("run", "--help")])

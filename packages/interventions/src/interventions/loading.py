@@ -8,7 +8,8 @@ from __future__ import annotations
 import socket
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -71,7 +72,7 @@ class Model:
         raw = self.tokenizer.transformers if isinstance(self.tokenizer, _Words) else None
         return nnsight_view(self.network, raw, self.name)
 
-    @property
+    @cached_property
     def n_ctx(self) -> int:
         """The longest sequence that the model was made for, in tokens."""
         return self._size("max_position_embeddings")
@@ -208,6 +209,18 @@ def _load_attention_only(folder: Path, config: dict[str, Any], device: str, dtyp
     return Model(folder.name, network.eval(), tokenizer, bos=0)
 
 
+@contextmanager
+def _passing_bars() -> Iterator[None]:
+    """Inside, transformers' progress bars vanish when they are full, and are only shown in a terminal."""
+    from transformers.utils import logging
+
+    before = logging.set_tqdm_hook(lambda bar, args, named: bar(*args, **{**named, "leave": False, "disable": None}))
+    try:
+        yield
+    finally:
+        logging.set_tqdm_hook(before)
+
+
 def _load_hugging_face(name: str, path_or_id: str, device: str, dtype: torch.dtype) -> Model:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -219,9 +232,10 @@ def _load_hugging_face(name: str, path_or_id: str, device: str, dtype: torch.dty
         "local_files_only": local or not _hub_answers(),
     }
     try:
-        network, loaded = AutoModelForCausalLM.from_pretrained(
-            identifier, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
-        )
+        with _passing_bars():
+            network, loaded = AutoModelForCausalLM.from_pretrained(
+                identifier, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+            )
     except MemoryError:
         raise
     except Exception as error:  # whatever the library stumbles over in a config or in weights that do not fit it
@@ -283,9 +297,14 @@ class _Words:
 
     def __init__(self, tokenizer: Any) -> None:
         self.transformers = tokenizer
+        self._core = getattr(tokenizer, "backend_tokenizer", None)  # `tokenizers`, where that is what it is made of
 
     def encode(self, text: str) -> list[int]:
-        return list(self.transformers.encode(text, add_special_tokens=False, verbose=False))
+        # transformers' own call takes thrice as long as what it calls, and is needed only to undo what another caller
+        # left there, such as truncation.
+        if self._core is None or self._core.truncation is not None or self._core.padding is not None:
+            return list(self.transformers.encode(text, add_special_tokens=False, verbose=False))
+        return list(self._core.encode(text, add_special_tokens=False).ids)
 
     def decode(self, tokens: list[int]) -> str:
         return str(self.transformers.decode(tokens))

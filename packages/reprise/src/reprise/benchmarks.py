@@ -25,7 +25,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from statistics import median
 from typing import cast
 
@@ -60,16 +60,23 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     share_of_peak: float | None = None
 
 
+def names() -> tuple[str, ...]:
+    """Of the packages, then of the papers."""
+    return (*sorted(_of_packages()), *sorted(_of_replications()))
+
+
 def find(name: str) -> Bench:
     """Raises UserError naming the benchmarks that there are."""
-    known = {entry.name: entry for entry in entry_points(group="reprise.benches")}
-    if name in known:
+    if name in (known := _of_packages()):
         return cast(Bench, known[name].load())
     of_papers = _of_replications()
     if name not in of_papers:
-        names = [*sorted(known), *sorted(of_papers)]
-        raise UserError(f"no benchmark {name!r}; there are: {', '.join(names) or 'none'}")
+        raise UserError(f"no benchmark {name!r}; there are: {', '.join(names()) or 'none'}")
     return of_papers[name]
+
+
+def _of_packages() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group="reprise.benches")}
 
 
 def _of_replications() -> dict[str, Bench]:

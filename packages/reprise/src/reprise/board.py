@@ -19,7 +19,7 @@ from reprise import claims, standing, workspace
 from reprise.claim_changes_text import escape
 from reprise.claims import ClaimResult
 from reprise.paper import Channel, Paper
-from reprise.tables import number
+from reprise.tables import counted, number
 
 LEFT = ("not run", "inconclusive")
 
@@ -177,14 +177,14 @@ def markdown(found: Sequence[Task]) -> str:
 
 def _headline(found: Sequence[Task]) -> str:
     left = sum(len(task.claims) for task in found)
-    return (
-        f"{left} claims are left, in {len(found)} tasks." if left else "No claim is left: all were run, with a verdict."
-    )
+    if not left:
+        return "No claim is left: all were run, with a verdict."
+    return f"{counted(left, 'claim')} left, in {counted(len(found), 'task')}."
 
 
 def _count(task: Task) -> str:
     n, verdict = len(task.claims), task.claims[0].verdict
-    return f"{n} {'claim' if n == 1 else 'claims'} {verdict}"
+    return f"{counted(n, 'claim')} {verdict}"
 
 
 def _minutes(task: Task) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from reprise.tables import accepted_by, interval, number, paper_number
+from reprise.tables import accepted_by, counted, interval, number, paper_number
 
 if TYPE_CHECKING:
     from reprise.claims import ClaimResult
@@ -84,7 +84,7 @@ def paper_html(paper: Paper) -> str:
         ]
         for claim in paper.claims
     ]
-    return table(f"{paper.title} ({authors}, {paper.year}): {len(paper.claims)} claims", columns, rows)
+    return table(f"{paper.title} ({authors}, {paper.year}): {counted(len(paper.claims), 'claim')}", columns, rows)
 
 
 def claim_html(claim: Claim) -> str:

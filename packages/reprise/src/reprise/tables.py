@@ -22,6 +22,11 @@ def number(value: float | None) -> str:
     return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
 
 
+def counted(n: int, noun: str) -> str:
+    """1 claim, 2 claims."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def interval(row: ClaimResult) -> str:
     return "-" if row.low is None else f"[{number(row.low)}, {number(row.high)}]"
 

@@ -56,7 +56,8 @@ def steer(
         prompt: What to go on with; may be given several times.
         coefficient: How much of the vector is added (with pairs, the multiplier).
         layer: Where the vector acts; may be given several times. With a file, by default all its layers.
-        positive: One text of a contrast; the vector is positive minus negative, added from the first position on.
+        positive: One text of a contrast; the vector is positive minus negative, added from the first position on,
+            so that every prompt has to be at least as long.
         negative: The other text; it may be a space, with which the shorter text is padded anyway.
         pairs: Instead of a contrast, a JSON list of {"positive": ..., "negative": ...}; the mean difference at the
             last token, added from the prompt's last token on.

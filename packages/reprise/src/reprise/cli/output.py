@@ -24,19 +24,24 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequence[str] = ()) -> None:
-    """A table without box drawing in narrow or piped output that would cut words."""
+    """A table whose cells break between words, and within them only where the window is narrower than the words."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, justify="right" if column in numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
+    cells = list(rows)
     console = Console()
     if not console.is_terminal:
         console = Console(width=PIPED)
+    shown = [[_plain(name), *(_plain(row[at]) for row in cells)] for at, name in enumerate(columns)]
+    words = [max((len(word) for cell in column for word in cell.split()), default=0) for column in shown]
+    fits = sum(words) + 2 * len(words) <= console.width
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, column, longest in zip(columns, shown, words, strict=True):
+        whole = fits and max(map(len, column)) == longest
+        table.add_column(name, justify="right" if name in numeric else "left", overflow="fold", no_wrap=whole)
+    for row in cells:
+        table.add_row(*row)
     console.print(table)
 
 
@@ -63,13 +68,18 @@ def print_records(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
 
 
 def print_claims(rows: Iterable[ClaimResult], seeds: Sequence[int] = ()) -> None:
-    """The claim table: verdicts beside the paper's number; with the seed of each row where they are given."""
+    """The claim table: verdicts beside the paper's number; with the seed of each row where they are given.
+
+    Which paper a row is of is said where there are several.
+    """
     from rich.markup import escape
 
+    rows = list(rows)
+    several = len({row.paper for row in rows}) > 1
     print_table(
         "",
         (
-            "paper",
+            *(("paper",) if several else ()),
             "tier",
             *(("seed",) if seeds else ()),
             "claim",
@@ -78,11 +88,11 @@ def print_claims(rows: Iterable[ClaimResult], seeds: Sequence[int] = ()) -> None
             "95 % interval",
             "n",
             "unit",
-            "paper",
+            "the paper's",
         ),
         (
             (
-                row.paper,
+                *((row.paper,) if several else ()),
                 row.tier,
                 *((str(seeds[at]),) if seeds else ()),
                 escape(row.claim),
@@ -128,6 +138,12 @@ def progress_of(title: str) -> Iterator[Progress]:
                 console.print(f"{title}: {label}: {state}", markup=False, highlight=False, soft_wrap=True)
 
         yield Progress(stage=stage, within=lambda done, total: bars.update(task, completed=done, total=total))
+
+
+def _plain(cell: str) -> str:
+    from rich.text import Text
+
+    return Text.from_markup(cell).plain
 
 
 def _cell(value: Any) -> str:

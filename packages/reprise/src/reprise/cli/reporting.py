@@ -117,7 +117,7 @@ def figures(
         for paper in choose(root, papers, every)
     ]
     for request, drawn in zip(requests, in_order(jobs, draw_stored, requests), strict=True):
-        typer.echo(f"{request.paper.slug}: {drawn} figures in {request.folder() / 'figures'}")
+        typer.echo(f"{request.paper.slug}: {tables.counted(drawn, 'figure')} in {request.folder() / 'figures'}")
 
 
 @app.command()

@@ -189,14 +189,20 @@ def train(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A benchmark of a package.")],
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="A benchmark of a package or a paper; without it, their names.")
+    ] = None,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed runs a row; the median counts.")] = 5,
     as_json: Json = False,
 ) -> None:
-    """Time a package's benchmark: every row in one run, with its ratio to the row that it is compared with."""
+    """Time a benchmark: every row in one run, with its ratio to the row that it is compared with."""
     from reprise import benchmarks
     from reprise.cli.output import print_table
 
+    if name is None:
+        names = benchmarks.names()
+        print_json(names) if as_json else typer.echo("\n".join(names))
+        return
     rows = benchmarks.run(name, repeats)
     if as_json:
         print_json(rows)
