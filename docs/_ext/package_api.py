@@ -169,7 +169,7 @@ def commands() -> str:
     for name in ("", *group.list_commands(top)):
         title = f"reprise {name}".strip()
         command = group.get_command(top, name) if name else group
-        context = command.make_context(title, [], resilient_parsing=True, max_content_width=100, terminal_width=100)
+        context = command.make_context(title, [], resilient_parsing=True, max_content_width=88, terminal_width=88)
         shown = context.command.get_help(context)
         text += heading(title, "-")
         text += [".. code-block:: none", "", *("   " + line for line in shown.rstrip().splitlines()), ""]
