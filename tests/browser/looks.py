@@ -90,7 +90,8 @@ def wait_until(page: Page | Frame, condition: str, seconds: float = 30) -> None:
 def load_frames(page: Page) -> list[Frame]:
     """Scroll to every frame until it is as high as its page, so that nothing moves any more; returns the frames.
 
-    A frame out of sight is not laid out, and the growth of the one above may move it out of sight again.
+    A frame out of sight is not laid out, and the growth of the one above may move it out of sight again. Scrolling by a
+    pixel makes the browser look again at what is in sight.
 
     Raises:
         AssertionError: if a frame stays smaller than its page.
@@ -105,6 +106,7 @@ def load_frames(page: Page) -> list[Frame]:
         while not inside.evaluate(f"() => {FITS}"):
             assert time.monotonic() < end, f"never fits: {inside.url}"
             frame.scroll_into_view_if_needed()
+            page.evaluate("() => { scrollBy(0, 1); scrollBy(0, -1); }")
             page.wait_for_timeout(20)
         frames.append(inside)
     return frames
