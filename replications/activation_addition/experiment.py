@@ -28,7 +28,7 @@ from replications.activation_addition.ways import WAYS, Way
 
 from interventions import backends
 from reprise import Job, Result, Stage
-from steering import Control, Outcome, Steer, Writing, controls, measured, written
+from steering import Condition, Control, Outcome, Steer, Writing, controls, measured, written_together
 
 __all__ = ["CHECK_BACKEND", "CLAIMS", "STAGES"]
 
@@ -48,17 +48,17 @@ def choosing(job: Job) -> Result:
     for kind, group in setting.material.groups.items():
         writing = setting.material.writing_of(kind, setting.seed, scoring=False)
 
-        def write(*steers: Steer, group: Group = group, writing: Writing = writing) -> dict[str, Array]:
-            return outcomes(setting.model, group, group.choosing, steers, writing, setting.material.wellformed)
+        def write(cells: list[list[Steer]], group: Group = group, writing: Writing = writing) -> list[dict[str, Array]]:
+            return outcomes(setting.model, group, group.choosing, cells, writing, setting.material.wellformed)
 
-        plain = write()
+        (plain,) = write([[]])
         arrays |= {f"plain.{kind}.{name}": array for name, array in plain.items()}
         for way in WAYS:
             vectors = [setting.vector(way, latent) for latent in group.latents]
             cells = []
             for layer in setting.layers:
                 cells.append(
-                    [write(*(way.steer(vector, layer, each) for vector in vectors)) for each in trials.coefficients]
+                    write([[way.steer(vector, layer, each) for vector in vectors] for each in trials.coefficients])
                 )
                 done += 1
                 job.progress(done, total)
@@ -144,9 +144,8 @@ def scored(
     )
     rows = [*table.rows]
     places = (LATER, later["layer"], later["coefficient"]), (LAST_BLOCK, setting.n_layers - 1, at["coefficient"])
-    for name, layer, coefficient in places:
-        steers = [way.steer(vector, layer, coefficient)]
-        found = written(setting.model, prompts, writing, steers=steers)
+    conditions = [Condition(prompts, [way.steer(vector, layer, coefficient)]) for _, layer, coefficient in places]
+    for (name, *_), found in zip(places, written_together(setting.model, conditions, writing), strict=True):
         outcome = measured(setting.model, prompts, found, latent.metric, wellformed=material.wellformed)
         rows.append(Control(name, outcome))
     return rows

@@ -55,6 +55,7 @@ TRIALS = {
         texts=16,
         facts=24,
         new_tokens=40,
+        batch=128,
     ),
     # 48 layers in steps of 3: the paper's best, 6, is among them.
     "paper": Trials(

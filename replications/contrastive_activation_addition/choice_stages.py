@@ -13,6 +13,7 @@ mean change that the vector makes to logit(A) - logit(B).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,11 +31,28 @@ from replications.contrastive_activation_addition.setting import (
 )
 
 from reprise import Job, Result
-from steering import Everywhere, Positions, Steer, SteeringVector, answers, random_like
+from steering import (
+    EncodedQuestions,
+    Everywhere,
+    Positions,
+    Steer,
+    SteeringVector,
+    answers,
+    answers_under,
+    encode_questions,
+    random_like,
+)
 
 Array = NDArray[np.float64]
 ENDS = (MINUS, PLUS)
-EVERYWHERE = Everywhere()
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Questions as they are asked under every vector: their tokens, and where a vector acts."""
+
+    tokens: EncodedQuestions
+    where: Positions
 
 
 def sweep(job: Job) -> Result:
@@ -46,16 +64,16 @@ def sweep(job: Job) -> Result:
     total = 2 * len(setting.behaviours)
     for done, behaviour in enumerate(setting.behaviours):
         job.progress(done, total)
-        vector = vectors[behaviour.name]
-        arrays[f"chosen_on/{behaviour.name}"] = by_layer(setting, behaviour.chosen_on, vector, layers, ENDS)
+        asked, vector = asking(setting, behaviour.chosen_on), vectors[behaviour.name]
+        arrays[f"chosen_on/{behaviour.name}"] = by_layer(setting, asked, vector, layers, ENDS)
     chosen = {name: values[:, 1] - values[:, 0] for name, values in arrays.items()}
     layer = int(np.mean([effect.mean(axis=-1) for effect in chosen.values()], axis=0).argmax())
     for done, behaviour in enumerate(setting.behaviours, start=len(setting.behaviours)):
         job.progress(done, total)
-        asked, vector = behaviour.scored_on, vectors[behaviour.name]
+        asked, vector = asking(setting, behaviour.scored_on), vectors[behaviour.name]
         arrays[f"p/{behaviour.name}"] = by_layer(setting, asked, vector, layers, setting.trials.multipliers)
         arrays[f"plain/{behaviour.name}"] = p_match(setting, asked)
-        arrays |= {f"{name}/{behaviour.name}": values for name, values in forms_of(asked).items()}
+        arrays |= {f"{name}/{behaviour.name}": values for name, values in forms_of(behaviour.scored_on).items()}
     return Result(arrays, {**setting.facts(), "multipliers": list(setting.trials.multipliers), "layer": layer})
 
 
@@ -83,8 +101,8 @@ def controlled(
     arrays: dict[str, NDArray[Any]] = {}
     for done, behaviour in enumerate(setting.behaviours):
         job.progress(done, len(setting.behaviours))
-        asked, vector = behaviour.scored_on, vectors[behaviour.name].at(layer)
-        where = positions_of(setting, asked, everywhere)
+        vector = vectors[behaviour.name].at(layer)
+        asked = asking(setting, behaviour.scored_on, everywhere=everywhere)
         conditions = {
             "vector": [vector],
             "random": [random_like(vector, seed=setting.seed + draw) for draw in range(setting.trials.random)],
@@ -94,13 +112,11 @@ def controlled(
         if len(setting.behaviours) > 1:
             conditions["another"] = [vectors[following(setting.names, behaviour.name)].at(layer)]
         for name, some in conditions.items():
-            arrays[f"{name}/{behaviour.name}"] = np.array(
-                [[p_match(setting, asked, each, end, where) for end in ENDS] for each in some]
-            )
+            arrays[f"{name}/{behaviour.name}"] = p_under(setting, asked, some, ENDS)
         plain = p_match(setting, asked)
-        biased = [constant(plain, p, asked) for p in arrays[f"vector/{behaviour.name}"][0]]
+        biased = [constant(plain, p, behaviour.scored_on) for p in arrays[f"vector/{behaviour.name}"][0]]
         arrays[f"logit_bias/{behaviour.name}"] = np.array([biased])
-        arrays |= {f"{name}/{behaviour.name}": values for name, values in forms_of(asked).items()}
+        arrays |= {f"{name}/{behaviour.name}": values for name, values in forms_of(behaviour.scored_on).items()}
     return arrays
 
 
@@ -116,7 +132,8 @@ def transfer(job: Job) -> Result:
     for done, behaviour in enumerate(setting.behaviours):
         job.progress(done, len(setting.behaviours))
         moved = [vectors[behaviour.name].moved(source, *every) for source in sources]
-        p = np.stack([by_layer(setting, behaviour.chosen_on, vector, every, ENDS) for vector in moved])
+        asked = asking(setting, behaviour.chosen_on)
+        p = np.stack([by_layer(setting, asked, vector, every, ENDS) for vector in moved])
         arrays[f"effect/{behaviour.name}"] = p[:, :, 1] - p[:, :, 0]  # [source, target, question]
         arrays[f"item/{behaviour.name}"] = forms_of(behaviour.chosen_on)["item"]
     return Result(arrays, {**setting.facts(), "sources": sources, "layer": layer})
@@ -130,14 +147,12 @@ def off_target(job: Job) -> Result:
     vectors, layer = vectors_of(setting, job.inputs.of("extraction")[job.model.name]), layer_of(job)
     if not setting.unrelated:
         return Result({}, {**setting.facts(), "layer": layer, "questions": 0})
-    where = positions_of(setting, setting.unrelated)
-    arrays: dict[str, NDArray[Any]] = {"plain": p_match(setting, setting.unrelated), **forms_of(setting.unrelated)}
+    asked = asking(setting, setting.unrelated)
+    arrays: dict[str, NDArray[Any]] = {"plain": p_match(setting, asked), **forms_of(setting.unrelated)}
     for done, behaviour in enumerate(setting.behaviours):
         job.progress(done, len(setting.behaviours))
         vector = vectors[behaviour.name].at(layer)
-        arrays[f"p/{behaviour.name}"] = np.array(
-            [p_match(setting, setting.unrelated, vector, end, where) for end in ENDS]
-        )
+        (arrays[f"p/{behaviour.name}"],) = p_under(setting, asked, [vector], ENDS)
     return Result(arrays, {**setting.facts(), "layer": layer, "questions": len(setting.unrelated)})
 
 
@@ -146,18 +161,24 @@ def layer_of(job: Job) -> int:
     return int(job.inputs.of("sweep")[job.model.name].facts["layer"])
 
 
-def p_match(
-    setting: Setting,
-    asked: Sequence[Asked],
-    vector: SteeringVector | None = None,
-    multiplier: float = 0.0,
-    positions: Positions = EVERYWHERE,
-) -> Array:
-    """p(match) of every question, with a vector at some positions or without."""
-    steers = [] if vector is None else [Steer(vector, multiplier, positions=positions)]
-    questions = [each.question for each in asked]
-    found = answers(setting.model, questions, steers=steers, batch_size=setting.trials.batch)
+def asking(setting: Setting, asked: Sequence[Asked], *, everywhere: bool = False) -> Asking:
+    """Vectors act from the prompt's last token on, or everywhere."""
+    tokens = encode_questions(setting.model, [each.question for each in asked])
+    return Asking(tokens, Everywhere() if everywhere else after_prompts(setting.model, asked))
+
+
+def p_match(setting: Setting, asked: Asking) -> Array:
+    """p(match) of every question without a vector."""
+    found = answers(setting.model, asked.tokens, batch_size=setting.trials.questions)
     return np.asarray(found.p.double().numpy())
+
+
+def p_under(setting: Setting, asked: Asking, vectors: Sequence[SteeringVector], multipliers: Sequence[float]) -> Array:
+    """p(match) [vector, multiplier, question], a vector at a time."""
+    conditions = [[Steer(vector, m, positions=asked.where)] for vector in vectors for m in multipliers]
+    found = answers_under(setting.model, asked.tokens, conditions, batch_size=setting.trials.questions)
+    p = np.stack([each.p.double().numpy() for each in found])
+    return p.reshape(len(vectors), len(multipliers), -1)
 
 
 def constant(plain: Array, steered: Array, asked: Sequence[Asked]) -> Array:
@@ -169,22 +190,10 @@ def constant(plain: Array, steered: Array, asked: Sequence[Asked]) -> Array:
 
 
 def by_layer(
-    setting: Setting,
-    asked: Sequence[Asked],
-    vector: SteeringVector,
-    layers: Sequence[int],
-    multipliers: Sequence[float],
-    *,
-    everywhere: bool = False,
+    setting: Setting, asked: Asking, vector: SteeringVector, layers: Sequence[int], multipliers: Sequence[float]
 ) -> Array:
     """p(match) [layer, multiplier, question]; the vector acts in one layer at a time."""
-    where = positions_of(setting, asked, everywhere)
-    return np.array([[p_match(setting, asked, vector.at(layer), m, where) for m in multipliers] for layer in layers])
-
-
-def positions_of(setting: Setting, asked: Sequence[Asked], everywhere: bool = False) -> Positions:
-    """From the prompt's last token on, or everywhere."""
-    return EVERYWHERE if everywhere else after_prompts(setting.model, asked)
+    return p_under(setting, asked, [vector.at(layer) for layer in layers], multipliers)
 
 
 def _logit(p: Array) -> Array:

@@ -34,6 +34,7 @@ from reprise import Job, Result
 from steering import (
     AfterPrompt,
     Completions,
+    Condition,
     Everywhere,
     Outcome,
     Positions,
@@ -45,6 +46,7 @@ from steering import (
     measured,
     random_like,
     written,
+    written_together,
 )
 
 UNSTEERED, RANDOM, ANOTHER, LAST_LAYER, LOGIT_BIAS = "0", "random", "another", "last layer", "logit bias"
@@ -106,31 +108,29 @@ def _outcomes(
     model, trials = setting.model, setting.trials
     prompts = ended.prompts[: trials.prompts]
     vector, acting = vectors[behaviour].at(layer), Everywhere() if everywhere else AfterPrompt()
-    how = Writing(trials.new_tokens, trials.temperature, samples=trials.samples, seed=setting.seed)
+    how = Writing(
+        trials.new_tokens, trials.temperature, samples=trials.samples, seed=setting.seed, batch_size=trials.rows
+    )
 
     def steer(of: SteeringVector, multiplier: float, positions: Positions = acting) -> Steer:
         return Steer(of, multiplier, positions=positions)
 
-    def outcome(*steers: Steer, prefix: str = "") -> Outcome:
-        return _measured(setting, prompts, ended, written(model, prompts, how, steers=steers, prefix=prefix))
-
-    plain = written(model, prompts, how)
-    bias = mean_effect(model, plain, [steer(vector, PLUS)], batch_size=trials.batch)
-    found = {UNSTEERED: _measured(setting, prompts, ended, plain)}
-    found |= {f"{multiplier:+g}": outcome(steer(vector, multiplier)) for multiplier in multipliers}
+    under = {f"{multiplier:+g}": Condition(prompts, [steer(vector, multiplier)]) for multiplier in multipliers}
     for draw in range(trials.random):
-        found[f"{RANDOM} {draw}"] = outcome(steer(random_like(vector, seed=setting.seed + draw), PLUS))
+        under[f"{RANDOM} {draw}"] = Condition(prompts, [steer(random_like(vector, seed=setting.seed + draw), PLUS)])
     if len(vectors) > 1:
         other = vectors[following(list(vectors), behaviour)]
-        found[ANOTHER] = outcome(steer(other.at(layer), PLUS))
-    found[LAST_LAYER] = outcome(steer(vector.moved(layer, setting.n_layers - 1), PLUS))
-    found[LOGIT_BIAS] = _measured(setting, prompts, ended, written(model, prompts, how, bias=bias))
+        under[ANOTHER] = Condition(prompts, [steer(other.at(layer), PLUS)])
+    under[LAST_LAYER] = Condition(prompts, [steer(vector.moved(layer, setting.n_layers - 1), PLUS)])
     for end in (PLUS, MINUS):
-        found[signed(PROMPT_ONLY, end)] = outcome(steer(vector, end, PromptOnly()))
+        under[signed(PROMPT_ONLY, end)] = Condition(prompts, [steer(vector, end, PromptOnly())])
         if ended.headers is not None:
-            header = ended.headers[0 if end == PLUS else 1]
-            found[signed(HEADER, end)] = outcome(prefix=header)
-    return found
+            under[signed(HEADER, end)] = Condition(prompts, prefix=ended.headers[0 if end == PLUS else 1])
+    plain = written(model, prompts, how)
+    bias = mean_effect(model, plain, [steer(vector, PLUS)], batch_size=trials.batch)
+    texts = {UNSTEERED: plain, LOGIT_BIAS: written(model, prompts, how, bias=bias)}
+    texts |= dict(zip(under, written_together(model, list(under.values()), how), strict=True))
+    return {name: _measured(setting, prompts, ended, of) for name, of in texts.items()}
 
 
 def _measured(setting: Setting, prompts: tuple[str, ...], ended: OpenEnded, of: Completions) -> Outcome:

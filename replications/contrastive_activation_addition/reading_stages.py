@@ -16,7 +16,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from replications.contrastive_activation_addition.choice_stages import ENDS, by_layer, controlled, p_match, positions_of
+from replications.contrastive_activation_addition.choice_stages import (
+    ENDS,
+    asking,
+    by_layer,
+    controlled,
+    p_match,
+    p_under,
+)
 from replications.contrastive_activation_addition.extraction_stages import forms_of
 from replications.contrastive_activation_addition.generation_stages import completions
 from replications.contrastive_activation_addition.setting import Setting, is_main, settle, vectors_of
@@ -34,42 +41,39 @@ def readings(job: Job) -> Result:
     kinds, layers = extraction.facts["readings"], range(setting.n_layers)
     arrays: dict[str, NDArray[Any]] = {}
     means: dict[tuple[str, str], NDArray[Any]] = {}
+    asked_at = {
+        (positions, behaviour.name): asking(setting, behaviour.chosen_on, everywhere=positions == EVERYWHERE)
+        for positions in POSITIONS
+        for behaviour in setting.behaviours
+    }
     for done, reading in enumerate(kinds):
         vectors = at_one_norm(setting, extraction, reading)
         for at, positions in enumerate(POSITIONS):
             job.progress(2 * done + at, 2 * len(kinds))
-            for behaviour in setting.behaviours:
-                p = by_layer(
-                    setting,
-                    behaviour.chosen_on,
-                    vectors[behaviour.name],
-                    layers,
-                    ENDS,
-                    everywhere=positions == EVERYWHERE,
-                )
-                arrays[f"effect/{reading}/{positions}/{behaviour.name}"] = p[:, 1] - p[:, 0]  # [layer, question]
+            for name in setting.names:
+                p = by_layer(setting, asked_at[positions, name], vectors[name], layers, ENDS)
+                arrays[f"effect/{reading}/{positions}/{name}"] = p[:, 1] - p[:, 0]  # [layer, question]
             of = [arrays[f"effect/{reading}/{positions}/{name}"].mean(axis=-1) for name in setting.names]
             means[reading, positions] = np.mean(of, axis=0)
     reading, positions = max(means, key=lambda key: float(means[key].max()))
     layer, everywhere = int(means[reading, positions].argmax()), positions == EVERYWHERE
     vectors = at_one_norm(setting, extraction, reading)
+    multipliers = setting.trials.reading_multipliers
+    unrelated = asking(setting, setting.unrelated, everywhere=everywhere) if setting.unrelated else None
     for behaviour in setting.behaviours:
-        asked, vector = behaviour.scored_on, vectors[behaviour.name].at(layer)
-        where = positions_of(setting, asked, everywhere)
-        every = [p_match(setting, asked, vector, m, where) for m in setting.trials.reading_multipliers]
-        arrays[f"p/{behaviour.name}"] = np.array([every])  # [1, multiplier, question], as if of one layer
+        asked = asking(setting, behaviour.scored_on, everywhere=everywhere)
+        vector = vectors[behaviour.name].at(layer)
+        arrays[f"p/{behaviour.name}"] = p_under(setting, asked, [vector], multipliers)  # as if of one layer
         arrays[f"plain/{behaviour.name}"] = p_match(setting, asked)
-        if setting.unrelated:
-            where = positions_of(setting, setting.unrelated, everywhere)
-            every = [p_match(setting, setting.unrelated, vector, m, where) for m in setting.trials.reading_multipliers]
-            arrays[f"unrelated/{behaviour.name}"] = np.array(every)  # [multiplier, question]
-        arrays |= {f"{name}/{behaviour.name}": values for name, values in forms_of(asked).items()}
+        if unrelated is not None:
+            (arrays[f"unrelated/{behaviour.name}"],) = p_under(setting, unrelated, [vector], multipliers)
+        arrays |= {f"{name}/{behaviour.name}": values for name, values in forms_of(behaviour.scored_on).items()}
     arrays |= controlled(job, setting, vectors, layer, everywhere=everywhere)
-    if setting.unrelated:
-        arrays["unrelated_plain"] = p_match(setting, setting.unrelated)
+    if unrelated is not None:
+        arrays["unrelated_plain"] = p_match(setting, unrelated)
         arrays["unrelated_item"] = forms_of(setting.unrelated)["item"]
     facts = {"readings": kinds, "reading": reading, "positions": positions, "at": layer, "layer": 0}
-    return Result(arrays, {**setting.facts(), **facts, "multipliers": list(setting.trials.reading_multipliers)})
+    return Result(arrays, {**setting.facts(), **facts, "multipliers": list(multipliers)})
 
 
 def readings_open_ended(job: Job) -> Result:

@@ -26,7 +26,8 @@ class Trials:
     Items of a behaviour for its vector, for the choice of the layer, for scores and for the gate, and questions of the
     unrelated task; `multipliers` beside 0, those for open-ended text, and those of the best of the other readings;
     random vectors; texts a class in the picture; prompts to go on with, samples of each and their tokens; the deepest
-    model of which every pair of layers is tried in the transfer of vectors.
+    model of which every pair of layers is tried in the transfer of vectors; texts of a pass, questions that are
+    asked at once, and texts that are written at once.
     """
 
     extracted_from: int
@@ -45,6 +46,8 @@ class Trials:
     temperature: float
     pairs_of_layers_up_to: int
     batch: int
+    questions: int = 16
+    rows: int = 64
 
 
 TRIALS = {
@@ -65,6 +68,8 @@ TRIALS = {
         temperature=1.0,
         pairs_of_layers_up_to=8,
         batch=64,
+        questions=128,
+        rows=128,
     ),
     # The public code's counts: 400 pairs, 50 questions, and of the unrelated task ten of each of 57 subjects.
     "paper": Trials(

@@ -25,7 +25,7 @@ from function_vectors import (
     choose,
     indirect_effects,
     layer_average,
-    mean_z,
+    mean_z_of_right,
     score,
     score_by_k,
     top_heads,
@@ -46,9 +46,10 @@ def means(job: Job) -> Result:
     for done, halves in enumerate(setting.tasks.values()):
         job.progress(done, len(setting.tasks))
         n = trials.means if halves.group == PRIMARY else trials.natural_means
-        clean, is_right = clean_prompts(setting, halves, n)
+        clean = prompts.encoded(halves.chosen_on, shots=trials.shots, n=n)
+        is_right, mean = mean_z_of_right(runner, clean)
         right.append(float(is_right.float().mean()))
-        z.append(array(mean_z(runner, kept(clean, is_right))))
+        z.append(array(mean))
         if halves.group == PRIMARY:
             shuffled = prompts.encoded(halves.chosen_on, shots=trials.shots, n=n, shuffled=True)
             zero_shot = prompts.encoded(halves.chosen_on, shots=0)
@@ -110,7 +111,8 @@ def exchanged(job: Job) -> Result:
     z, found, parts = {}, [], []
     for done, (name, halves) in enumerate(primary.items()):
         job.progress(done, 2 * len(primary))
-        z[name] = mean_z(setting.runner, kept(*clean_prompts(setting, halves, setting.trials.means)))
+        clean = setting.prompts.encoded(halves.chosen_on, shots=setting.trials.shots, n=setting.trials.means)
+        _, z[name] = mean_z_of_right(setting.runner, clean)
         found.append(effects_of(setting, halves, z[name]))
     order = heads_in_order(found)
     for done, (name, halves) in enumerate(primary.items()):

@@ -8,7 +8,7 @@ whose query it is, as a place in the fact `tasks`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ from function_vectors import (
     gate_together,
     of_another_task,
     score,
+    score_by_edit,
     score_by_k,
     score_by_layer,
     whole_answers,
@@ -133,17 +134,18 @@ def layers(job: Job) -> Result:
         for condition, encoded in shown.items():
             parts.setdefault(f"{condition}.task", []).append(np.full(len(encoded.answers), done, dtype=np.float32))
             parts.setdefault(f"{condition}.plain", []).append(array(score(runner, encoded).right))
-            for label, of in edits.items():
-                if condition != "chosen" or label in FIXED:
-                    parts.setdefault(f"{condition}.{label}", []).append(by_layer(runner, encoded, of[name]))
+            of = {label: each[name] for label, each in edits.items() if condition != "chosen" or label in FIXED}
+            for label, right in by_layer(runner, encoded, of).items():
+                parts.setdefault(f"{condition}.{label}", []).append(right)
     facts = {"tasks": list(setting.primary), "layer": chosen.layer, "k": chosen.k, "labels": list(edits)}
     return Result({label: np.concatenate(values) for label, values in parts.items()}, facts)
 
 
-def by_layer(runner: Runner, encoded: Encoded, edits: Sequence[StreamEdit]) -> Array:
-    """[query, layer] share of the edits with which the query is answered right."""
-    right: Array = np.stack([array(score_by_layer(runner, encoded, edit).right) for edit in edits]).mean(axis=0)
-    return right
+def by_layer(runner: Runner, encoded: Encoded, edits: Mapping[str, Sequence[StreamEdit]]) -> dict[str, Array]:
+    """By label [query, layer] share of its edits with which the query is answered right."""
+    scores = iter(score_by_edit(runner, encoded, [edit for some in edits.values() for edit in some]))
+    right = {label: np.stack([array(next(scores).right) for _ in some]) for label, some in edits.items()}
+    return {label: draws.mean(axis=0) for label, draws in right.items()}
 
 
 @main_model_only

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from replications.function_vectors.extraction_stages import Array, array, kept
+from replications.function_vectors.extraction_stages import Array, array
 from replications.function_vectors.prompts import PARTS, list_tasks
 from replications.function_vectors.setting import TOWN, Setting, main_model_only, settle
 from replications.function_vectors.vectors import choice, stored_z, vectors_of
@@ -17,7 +17,7 @@ from function_vectors import (
     composed,
     decode,
     function_vector,
-    mean_z,
+    mean_z_of_right,
     rebuild,
     score,
     score_by_layer,
@@ -88,15 +88,14 @@ def composition(job: Job) -> Result:
         except EncodingError as error:
             skipped[name] = str(error)
             continue
-        right = {part: score(runner, clean[part]).right for part in PARTS}
+        right, z = {}, {}
+        for part in PARTS:
+            right[part], z[part] = mean_z_of_right(runner, clean[part])
         names.append(name)
         abilities.append([float(right[part].float().mean()) for part in PARTS])
         if not all(abilities[-1][PARTS.index(part)] >= DOES for part in ("first_copy", "last_copy", "first_f")):
             continue
-        vectors = {
-            part: function_vector(runner, mean_z(runner, kept(clean[part], right[part])), chosen.heads, task=part)
-            for part in PARTS
-        }
+        vectors = {part: function_vector(runner, z[part], chosen.heads, task=part) for part in PARTS}
         sum_of_parts = composed(vectors["first_f"], vectors["last_copy"], vectors["first_copy"], task="last_f")
         found = [score(runner, zero_shot).right] + [
             _right(setting, zero_shot, vector.at(chosen.layer)) for vector in (sum_of_parts, vectors["last_f"])

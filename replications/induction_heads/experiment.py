@@ -68,7 +68,7 @@ def dynamics(job: Job) -> Result:
     rows: dict[str, list[Array]] = {"loss": [], "score": [], "prefix_matching": [], "previous_token": []}
     for done, _ in enumerate(along_training(model, job.model, steps)):
         job.progress(done, len(steps))
-        log_probs = circuits.next_token_log_probs(model.bridge, text, batch_size=BATCH)
+        log_probs = interventions.next_token_log_probs(model.network, Prompts(text), batch_size=BATCH)
         heads = circuits.head_scores_by_sequence(model.bridge, random, detectors=detectors, batch_size=BATCH)
         rows["loss"].append(array(-log_probs.mean(dim=1)))
         rows["score"].append(array(in_context_learning_score(model, log_probs)))

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from function_vectors.encoding import Encoded
 from function_vectors.engine import EngineRunner
-from function_vectors.evaluation import score, score_by_k, score_by_layer, whole_answers
+from function_vectors.evaluation import score, score_by_edit, score_by_k, score_by_layer, whole_answers
 from function_vectors.runners import StreamEdit, adding, replacing
-from function_vectors.vectors import vectors_by_k
+from function_vectors.selection import answered
+from function_vectors.vectors import mean_z, mean_z_of_right, vectors_by_k
+from interventions.hooks import Modules
 
 from .conftest import (
     D_HEAD,
@@ -99,6 +101,35 @@ def test_every_edit_is_one_forward_pass_a_layer(name: str, kind: str) -> None:
     candidates = torch.tensor([3, 36, 17, 5])
     among = runner.predictions_by_layer(PROMPTS.prompts, EDITS[kind], [0, 2], candidates)
     assert torch.equal(among, candidates[expected[:, [0, 2]][..., candidates].argmax(dim=-1)])
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_several_edits_are_each_of_them_and_run_the_prompts_once(name: str) -> None:
+    network, calls = random_network(name), list[int]()
+    runner = EngineRunner(network, batch_size=2)
+    edits = [EDITS[kind] for kind in EDITS]
+    expected = [runner.predictions_by_layer(PROMPTS.prompts, edit, [2, 0]) for edit in edits]
+    layer = Modules(network).layers[0]
+    handle = layer.register_forward_hook(lambda module, args, output: calls.append(args[0].shape[1]))
+    found = runner.predictions_by_edit(PROMPTS.prompts, edits, [2, 0])
+    handle.remove()
+    assert torch.equal(found, torch.stack(expected, dim=1))
+    # Three batches of like length: each once for the sweeps, and once for the clean stream that some edits add to.
+    assert sorted(length for length in calls if length > 1) == sorted(2 * [5, 7, 7])
+    with pytest.raises(ValueError, match="no edits: expected at least one"):
+        score_by_edit(runner, PROMPTS, [])
+
+
+@pytest.mark.parametrize("n_right", [0, 2])
+def test_the_mean_z_of_right_prompts_is_that_of_these_alone(n_right: int) -> None:
+    runner = EngineRunner(random_network("llama"), batch_size=2)
+    best = runner.predictions(PROMPTS.prompts)
+    wrong = torch.arange(N) >= n_right
+    encoded = with_answers(torch.where(wrong, (best + 1) % 37, best))
+    right, z = mean_z_of_right(runner, encoded)
+    assert right.tolist() == (~wrong).tolist()
+    expected = mean_z(runner, answered(encoded, right) if n_right else encoded)
+    torch.testing.assert_close(z, expected, atol=1e-6, rtol=0)
 
 
 def test_half_precision_adds_as_the_network_would() -> None:

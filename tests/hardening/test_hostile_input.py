@@ -83,7 +83,9 @@ def mutated(draw: st.DrawFn, content: bytes) -> bytes:
     return bytes(data)
 
 
-texts = st.one_of(st.sampled_from(NASTY), st.text(max_size=20))
+# What UTF-8 can encode, named by category: hypothesis would try every character there is, which takes seconds.
+characters = st.characters(exclude_categories=["Cs"])
+texts = st.one_of(st.sampled_from(NASTY), st.text(characters, max_size=20))
 values = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), texts),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(texts, inner, max_size=3)),

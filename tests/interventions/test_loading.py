@@ -45,6 +45,21 @@ def test_the_tokenizer_is_that_of_the_folder(folder: Path) -> None:
     assert model.tokenizer.decode(model.tokenizer.encode(text)) == text
 
 
+def test_a_transformers_tokenizer_adds_nothing_and_cuts_nothing() -> None:
+    """Whatever another caller has it do: truncation stays in it behind the call."""
+    from tokenizers import models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    raw = Tokenizer(models.WordLevel({"[UNK]": 0, "[BOS]": 1, "a": 2, "b": 3}, unk_token="[UNK]"))
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    raw.post_processor = processors.TemplateProcessing(single="[BOS] $A", special_tokens=[("[BOS]", 1)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="[BOS]")
+    words = loading._Words(tokenizer)
+    assert words.encode("a b c [BOS] a") == [2, 3, 0, 1, 2]
+    assert tokenizer("a b a b", truncation=True, max_length=3)["input_ids"] == [1, 2, 3]
+    assert words.encode("a b a b") == [2, 3, 2, 3]
+
+
 def test_set_weights_puts_another_checkpoint_in_and_the_first_back(
     folder: Path, network: AttentionOnly, tokens: Tensor
 ) -> None:

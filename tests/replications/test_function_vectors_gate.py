@@ -143,7 +143,7 @@ def test_no_query_that_is_scored_was_seen_when_its_vector_was_made(
         gates.append((vector, shown, inputs(given["zero_shot"])))
         return gate(runner, vector, **given)
 
-    for name in ("mean_z", "layer_average", "indirect_effects", "score", "score_by_k"):
+    for name in ("mean_z_of_right", "layer_average", "indirect_effects", "score", "score_by_k"):
         monkeypatch.setattr(extraction_stages, name, recording(getattr(extraction_stages, name)))
     monkeypatch.setattr(score_stages, "gate", watched)
     done: dict[str, Result] = {}

@@ -70,9 +70,7 @@ def test_text_and_markdown(cli: Cli, toys: Toys) -> None:
     toys.edit("The spread is small.", "The <b>spread</b> is small.", "paper.toml")
     toys.edit("STAGES = (", "TAKES_DATA = True\nSTAGES = (")
     text = cli("board").out
-    assert text.startswith(
-        "3 claims left, in 2 tasks.\n\ntoys, tiny tier: 2 claims not run; about 1 minute; owner @"
-    )
+    assert text.startswith("3 claims left, in 2 tasks.\n\ntoys, tiny tier: 2 claims not run; about 1 minute; owner @")
     assert "\n  channel: label 'paper: *toys*'\n" in text
     assert "  needs: perhaps a folder of data, named with --data" in text
     lines = cli("board", "--markdown").out.splitlines()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -197,8 +198,13 @@ print(json.dumps(found))
 """
 
 
+@functools.cache
+def graph_of_this_project() -> import_graph.Graph:
+    return import_graph.build(PROJECT)
+
+
 def test_every_module_that_python_loads_for_a_paper_is_reached() -> None:
-    graph = import_graph.build(PROJECT)
+    graph = graph_of_this_project()
     own = sorted({name.split(".")[0] for name in graph.files})
     slugs = ("task_vectors", "transformer_circuits")
     command = [sys.executable, "-c", LOADED, str(PROJECT), ",".join(own), *slugs]
@@ -210,7 +216,7 @@ def test_every_module_that_python_loads_for_a_paper_is_reached() -> None:
 
 
 def test_in_this_repository(monkeypatch: pytest.MonkeyPatch) -> None:
-    graph = import_graph.build(PROJECT)
+    graph = graph_of_this_project()
     monkeypatch.setattr(import_graph, "build", lambda root: graph)
 
     def papers(*names: str) -> set[str]:

@@ -1,4 +1,5 @@
-"""Train as one of several processes, or alone, and write what came out: started by torch's launcher in the tests.
+"""Train as one of several processes, or alone, and write what came out: the tests start it with torch's launcher, and
+call `write` to train alone.
 
 python -m torch.distributed.run --nproc-per-node 2 data_parallel_program.py FOLDER
 """
@@ -105,9 +106,14 @@ def fit(folder: Path, case: str, *, resume: bool = False) -> dict[str, Any]:
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    name = os.environ.get("RANK", "alone")
+    name = os.environ["RANK"]
     # What is registered first is called last: after the library has left the group.
     atexit.register(lambda: (folder / f"{name}.left").write_text(str(not dist.is_initialized())))
+    write(folder, name)
+
+
+def write(folder: Path, name: str) -> None:
+    """Train all cases and write what came out into `folder`, as the result of `name`."""
     found = {case: fit(folder, case) for case in ("plain", "pieces", "norm", "wrong", "dropout")}
     found["resumed"] = fit(folder, "dropout", resume=True)
     torch.save(found, folder / f"{name}.result")

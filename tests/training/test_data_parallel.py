@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.training import data_parallel_program
 from torch import Tensor, nn
 from torch.optim import SGD
 
@@ -24,11 +25,12 @@ Results = Mapping[str, Mapping[str, Any]]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("processes")
-    for name, launcher in (("two", LAUNCHER), ("alone", ())):
+    for name in ("two", "alone"):
         (folder / name).mkdir()
-        command = [sys.executable, *launcher, str(PROGRAM), str(folder / name)]
-        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-        assert result.returncode == 0, result.stderr
+    command = [sys.executable, *LAUNCHER, str(PROGRAM), str(folder / "two")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert result.returncode == 0, result.stderr
+    data_parallel_program.write(folder / "alone", "alone")
     return folder
 
 

@@ -124,6 +124,6 @@ def main(corpus: Corpus, folder: Path) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     pretraining.CHECKPOINT_EVERY = 7
-    setattr(pretraining, "evaluate", partial(evaluate, n_windows=16))  # noqa: B010 (mypy: not exported there)
+    setattr(pretraining, "evaluate", partial(evaluate, n_windows=4))  # noqa: B010 (mypy: not exported there)
     pretraining.optimizers(AttentionOnly(CONFIG), RECIPE)  # torch imports much at the first one: once, before any fork
     main(build(CONFIG.d_vocab, Path(sys.argv[1])), Path(sys.argv[2]))

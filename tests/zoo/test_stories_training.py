@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import cache, partial
 from pathlib import Path
 
 import msgspec
@@ -11,15 +12,15 @@ import pytest
 import torch
 
 from training import CheckpointError
-from zoo import cards, stories_training
+from zoo import cards, stories_evaluation, stories_training
 from zoo.cards import ModelFolderError
 from zoo.catalogue import CATALOGUE, NAMES
 from zoo.gpt2_recipes import Shape
 from zoo.in_context_cards import InContextCard
 from zoo.stories_cards import StoriesCard
-from zoo.stories_evaluation import evaluate
+from zoo.stories_evaluation import evaluate, sampled_counts
 from zoo.stories_recipes import STORIES_RECIPES, StoriesRecipe
-from zoo.stories_text import vocabulary
+from zoo.stories_text import text_sha256, vocabulary
 from zoo.stories_training import train
 
 RECIPE = StoriesRecipe(
@@ -43,8 +44,10 @@ FILES = {
 
 @pytest.fixture(autouse=True, scope="module")
 def short_evaluation() -> Iterator[None]:
-    """A few questions and texts: what is measured has tests of its own."""
+    """A few questions, and texts of a few words: what is measured has tests of its own. The text is hashed once."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stories_evaluation, "sampled_counts", partial(sampled_counts, n_tokens=6))
+        patch.setattr(stories_training, "text_sha256", cache(text_sha256))
         patch.setattr(
             stories_training, "evaluate", lambda model, words, **_: evaluate(model, words, questions=8, texts=1)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -34,11 +35,11 @@ CASES = {
 }
 
 PROGRAM = """
-import sys, time
+import sys
 from pathlib import Path
 sys.path.insert(0, {folder!r})
-from test_resumption import begin
-begin(sys.argv[1], Path(sys.argv[2]), pause=0.003)
+from test_resumption import kill_and_go_on
+print(kill_and_go_on(sys.argv[1], Path(sys.argv[2])))
 """
 
 
@@ -60,6 +61,39 @@ def begin(id: str, folder: Path, *, pause: float = 0.0) -> None:
     run = train(task, parts, steps=task.updates, max_gradient_norm=0.5, callbacks=callbacks, run=run)
     torch.save(outcome(task), folder / "outcome.partial")
     (folder / "outcome.partial").replace(folder / "outcome.pt")
+
+
+def kill_and_go_on(id: str, folder: Path) -> int:
+    """Train in processes that are killed at three random moments, until one ends; returns how many were killed.
+
+    Each is forked from this one, which has taken two steps: what is imported on first use takes longer than many.
+    """
+    torch.set_num_threads(1)
+    task, parts = made(id)
+    train(task, parts, steps=2, callbacks=[task.finish])
+    path, moments, kills = folder / "checkpoint.pt", random.Random(0), 0
+    while not (folder / "outcome.pt").exists():
+        first = path.stat().st_mtime_ns if path.exists() else 0
+        process = os.fork()
+        if process == 0:
+            try:
+                begin(id, folder, pause=0.003)
+            except BaseException as error:
+                sys.stderr.write(f"{error!r}\n")
+                os._exit(1)
+            os._exit(0)
+        ended = (0, 0)
+        while kills < 3 and ended == (0, 0):
+            if path.exists() and path.stat().st_mtime_ns != first:  # it has begun to train
+                time.sleep(moments.uniform(0.0, 0.15))
+                os.kill(process, signal.SIGKILL)
+                break
+            time.sleep(0.005)
+            ended = os.waitpid(process, os.WNOHANG)
+        code = os.waitstatus_to_exitcode((ended if ended[0] else os.waitpid(process, 0))[1])
+        assert code in (0, -signal.SIGKILL)
+        kills += code != 0
+    return kills
 
 
 def outcome(task: PPO) -> dict[str, Any]:
@@ -96,21 +130,10 @@ def test_killed_at_random_moments(id: str, tmp_path: Path) -> None:
     killed.mkdir()
     begin(id, whole)
     program = PROGRAM.format(folder=str(Path(__file__).parent))
-    moments, kills = random.Random(0), 0
-    while not (killed / "outcome.pt").exists():
-        process = subprocess.Popen([sys.executable, "-c", program, id, str(killed)])
-        first = (killed / "checkpoint.pt").stat().st_mtime_ns if (killed / "checkpoint.pt").exists() else 0
-        while kills < 3 and process.poll() is None:
-            path = killed / "checkpoint.pt"
-            if path.exists() and path.stat().st_mtime_ns != first:  # it has begun to train
-                time.sleep(moments.uniform(0.0, 0.15))
-                process.send_signal(signal.SIGKILL)
-                break
-            time.sleep(0.005)
-        code = process.wait(timeout=120)
-        assert code in (0, -signal.SIGKILL)
-        kills += code != 0
-    assert kills >= 1
+    command = [sys.executable, "-c", program, id, str(killed)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout) >= 1
     one, other = (torch.load(folder / "outcome.pt", weights_only=True) for folder in (whole, killed))
     assert same(one, other)
 

@@ -11,7 +11,7 @@ from function_vectors.effects import average_indirect_effect, indirect_effects, 
 from function_vectors.encoding import Encoded, answer_set, encode, require_single_token
 from function_vectors.engine import EngineRunner
 from function_vectors.errors import EncodingError, TaskError
-from function_vectors.evaluation import natural_text, score, score_by_k, score_by_layer, whole_answers
+from function_vectors.evaluation import natural_text, score, score_by_edit, score_by_k, score_by_layer, whole_answers
 from function_vectors.gate import Criterion, Gate, Thresholds, gate, gate_by_task, gate_together
 from function_vectors.icl import ICLPrompt, icl_prompts
 from function_vectors.nnsight_runner import NNsightRunner
@@ -22,7 +22,15 @@ from function_vectors.task_vectors import Conflict, conflict, task_vectors
 from function_vectors.tasks import Pair, Task, load_task, load_tasks, split
 from function_vectors.templates import Template, load_templates
 from function_vectors.vector_files import Provenance, VectorFileError, library_versions, load_vector, save_vector
-from function_vectors.vectors import FunctionVector, composed, function_vector, head_shares, mean_z, vectors_by_k
+from function_vectors.vectors import (
+    FunctionVector,
+    composed,
+    function_vector,
+    head_shares,
+    mean_z,
+    mean_z_of_right,
+    vectors_by_k,
+)
 
 __all__ = [
     "Choice",
@@ -72,6 +80,7 @@ __all__ = [
     "load_vector",
     "mean_differences",
     "mean_z",
+    "mean_z_of_right",
     "natural_text",
     "of_another_task",
     "random_heads",
@@ -81,6 +90,7 @@ __all__ = [
     "require_single_token",
     "save_vector",
     "score",
+    "score_by_edit",
     "score_by_k",
     "score_by_layer",
     "split",

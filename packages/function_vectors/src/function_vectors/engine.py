@@ -20,11 +20,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from function_vectors.batching import in_order, of_like_length
-from function_vectors.runners import StreamEdit, batches, check_generation, check_layers
+from function_vectors.runners import StreamEdit, batches, check_edits, check_generation
 from interventions import (
     Add,
     Edit,
     Given,
+    LastPass,
     Metric,
     Prompts,
     Site,
@@ -119,6 +120,22 @@ class EngineRunner:
                 found.append(_best(unembed(self._modules, last), candidates))
         return in_order(prompts, found)
 
+    def predictions_and_z(
+        self, prompts: Prompts
+    ) -> tuple[Int[Tensor, " prompt"], Float[Tensor, "prompt layer head d_head"]]:
+        best, z, seen = list[Tensor](), list[Tensor](), list[Tensor]()
+
+        def see(x: Tensor) -> None:
+            seen.append(x[:, -1].to("cpu", torch.float32, copy=True))
+
+        with inference(self.network):
+            for _, some in of_like_length(prompts, self.batch_size):
+                seen.clear()
+                hidden = final_hidden(self._modules, some, {("z", layer): see for layer in range(self.n_layers)})
+                best.append(_best(unembed(self._modules, hidden[:, -1]), None))
+                z.append(torch.stack(seen, dim=1))
+        return in_order(prompts, best), in_order(prompts, z)
+
     def predictions_by_layer(
         self,
         prompts: Prompts,
@@ -126,24 +143,36 @@ class EngineRunner:
         layers: Sequence[int],
         candidates: Int[Tensor, " choice"] | None = None,
     ) -> Int[Tensor, "prompt layer"]:
-        check_layers(layers, self.n_layers)
-        edit.check(len(prompts), self.n_layers)
+        return self.predictions_by_edit(prompts, [edit], layers, candidates)[:, 0]
+
+    def predictions_by_edit(
+        self,
+        prompts: Prompts,
+        edits: Sequence[StreamEdit],
+        layers: Sequence[int],
+        candidates: Int[Tensor, " choice"] | None = None,
+    ) -> Int[Tensor, "prompt edit layer"]:
+        check_edits(edits, layers, len(prompts), self.n_layers)
         # Token ids are exact in float32 up to 2^24.
         metric = Metric("prediction", None, lambda logits, _: _best(logits, candidates).float())
         found = []
         for places, some in of_like_length(prompts, self.batch_size):
-            values = edit.values if len(edit.values) == 1 else edit.values[places]
-            result = sweep(
-                self.network,
-                some,
-                self._as_edit(some, replace(edit, values=values), layers),
-                metric,
-                component="resid_post",
-                over=("layer",),
-                layers=layers,
-                budget=self.budget,
-            )
-            found.append(result.values.long())
+            last_pass, clean = LastPass(self.network), self._clean(some, edits)
+            values = [
+                sweep(
+                    self.network,
+                    some,
+                    _as_edit(edit, places, layers, clean),
+                    metric,
+                    component="resid_post",
+                    over=("layer",),
+                    layers=layers,
+                    budget=self.budget,
+                    recordings=last_pass,
+                ).values.long()
+                for edit in edits
+            ]
+            found.append(torch.stack(values, dim=1))
         return in_order(prompts, found)
 
     def generated(
@@ -189,15 +218,11 @@ class EngineRunner:
                 found.append(torch.stack(seen, dim=1))
         return in_order(prompts, found)
 
-    def _as_edit(self, prompts: Prompts, edit: StreamEdit, layers: Sequence[int]) -> Edit:
-        if edit.replace:
-            return Given({layer: edit.at(layer)[:, None] for layer in layers})
-        if edit.values.shape[:2] == (1, 1):
-            return Add(edit.values[0, 0])
-        # A sum that differs from layer to layer is given whole, in the network's own precision as Add makes it.
-        dtype = next(self.network.parameters()).dtype
-        clean = self.last_stream(prompts).to(dtype)
-        return Given({layer: (clean[:, layer] + edit.at(layer).to(dtype))[:, None] for layer in layers})
+    def _clean(self, prompts: Prompts, edits: Sequence[StreamEdit]) -> Float[Tensor, "prompt layer d_model"] | None:
+        """The stream, in the network's own precision, where an edit adds to it what differs by layer or prompt."""
+        if all(edit.replace or edit.values.shape[:2] == (1, 1) for edit in edits):
+            return None
+        return self.last_stream(prompts).to(next(self.network.parameters()).dtype)
 
     def _greedy(
         self, prompts: Prompts, n_tokens: int, edits: Mapping[Site, Callable[[Tensor], Tensor]], every_step: bool
@@ -223,6 +248,23 @@ class EngineRunner:
 
 class _Enough(Exception):  # noqa: N818 (what happened, not that it is an error)
     """Ends a pass of which nothing further is asked."""
+
+
+def _as_edit(
+    edit: StreamEdit,
+    places: Int[Tensor, " row"],
+    layers: Sequence[int],
+    clean: Float[Tensor, "row layer d_model"] | None,
+) -> Edit:
+    """An edit of some of the prompts as `sweep` takes it."""
+    if not edit.replace and edit.values.shape[:2] == (1, 1):
+        return Add(edit.values[0, 0])
+    mine = edit if len(edit.values) == 1 else replace(edit, values=edit.values[places])
+    if edit.replace:
+        return Given({layer: mine.at(layer)[:, None] for layer in layers})
+    # A sum that differs from layer to layer is given whole, as Add makes it.
+    assert clean is not None
+    return Given({layer: (clean[:, layer] + mine.at(layer).to(clean.dtype))[:, None] for layer in layers})
 
 
 def _best(logits: Float[Tensor, "*rows d_vocab"], candidates: Int[Tensor, " choice"] | None) -> Int[Tensor, "*rows"]:

@@ -67,6 +67,25 @@ def score_by_layer(
     return Scores(found == encoded.first.cpu()[:, None], ("layer",), (at,))
 
 
+def score_by_edit(
+    runner: Runner,
+    encoded: Encoded,
+    edits: Sequence[StreamEdit],
+    *,
+    layers: Sequence[int] | None = None,
+    candidates: Int[Tensor, " choice"] | None = None,
+) -> list[Scores]:
+    """`score_by_layer` of several edits: the prompts are run once for all.
+
+    Raises:
+        ValueError: no edits; else as `score_by_layer`.
+    """
+    _check_candidates(encoded, candidates)
+    at = _all(runner, layers)
+    found = runner.predictions_by_edit(encoded.prompts, edits, at, candidates) == encoded.first.cpu()[:, None, None]
+    return [Scores(right, ("layer",), (at,)) for right in found.unbind(dim=1)]
+
+
 def score_by_k(
     runner: Runner,
     encoded: Encoded,
@@ -82,7 +101,7 @@ def score_by_k(
         ValueError: as `vectors.vectors_by_k` and `score_by_layer`.
     """
     vectors = vectors_by_k(runner, z, heads, ks, task="")
-    parts = [score_by_layer(runner, encoded, adding(each.vector), layers=layers) for each in vectors]
+    parts = score_by_edit(runner, encoded, [adding(each.vector) for each in vectors], layers=layers)
     right = torch.stack([part.right for part in parts], dim=1)
     return Scores(right, ("k", "layer"), (tuple(ks), _all(runner, layers)))
 

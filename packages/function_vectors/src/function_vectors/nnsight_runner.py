@@ -26,7 +26,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from function_vectors.nnsight_traces import RowEdit, Tracer, ZEdit, reached
-from function_vectors.runners import StreamEdit, batches, check_generation, check_layers
+from function_vectors.runners import StreamEdit, batches, check_edits, check_generation, check_layers
 from interventions import Prompts, SweepResult
 from interventions.hooks import Modules
 from interventions.network import unembed
@@ -146,6 +146,11 @@ class NNsightRunner:
         parts = [self._tracer.run(prompts.rows(rows), candidates=candidates) for rows in self._batches(prompts)]
         return torch.cat([seen.best for seen in parts])
 
+    def predictions_and_z(
+        self, prompts: Prompts
+    ) -> tuple[Int[Tensor, " prompt"], Float[Tensor, "prompt layer head d_head"]]:
+        return self.predictions(prompts), self.last_z(prompts)
+
     def predictions_by_layer(
         self,
         prompts: Prompts,
@@ -167,6 +172,16 @@ class NNsightRunner:
                 seen = self._tracer.run(_repeated(some, n), candidates=candidates, row_edits=edits)
                 found[rows, cells] = seen.best.view(n, -1).mT
         return found
+
+    def predictions_by_edit(
+        self,
+        prompts: Prompts,
+        edits: Sequence[StreamEdit],
+        layers: Sequence[int],
+        candidates: Int[Tensor, " choice"] | None = None,
+    ) -> Int[Tensor, "prompt edit layer"]:
+        check_edits(edits, layers, len(prompts), self.n_layers)
+        return torch.stack([self.predictions_by_layer(prompts, edit, layers, candidates) for edit in edits], dim=1)
 
     def generated(
         self,

@@ -114,6 +114,12 @@ class Runner(Protocol):
         """The token of the highest logit, of all tokens or of the candidates alone."""
         ...
 
+    def predictions_and_z(
+        self, prompts: Prompts
+    ) -> tuple[Int[Tensor, " prompt"], Float[Tensor, "prompt layer head d_head"]]:
+        """`predictions` and `last_z` of the same pass."""
+        ...
+
     def predictions_by_layer(
         self,
         prompts: Prompts,
@@ -122,6 +128,16 @@ class Runner(Protocol):
         candidates: Int[Tensor, " choice"] | None = None,
     ) -> Int[Tensor, "prompt layer"]:
         """The same with the stream edited at one layer, for all layers."""
+        ...
+
+    def predictions_by_edit(
+        self,
+        prompts: Prompts,
+        edits: Sequence[StreamEdit],
+        layers: Sequence[int],
+        candidates: Int[Tensor, " choice"] | None = None,
+    ) -> Int[Tensor, "prompt edit layer"]:
+        """The same of several edits, each alone."""
         ...
 
     def generated(
@@ -148,6 +164,19 @@ def check_layers(layers: Sequence[int], n_layers: int) -> None:
     """
     if not layers or len(set(layers)) != len(layers) or not set(layers) <= set(range(n_layers)):
         raise ValueError(f"layers {list(layers)}: expected at least one of 0 to {n_layers - 1}, each once")
+
+
+def check_edits(edits: Sequence[StreamEdit], layers: Sequence[int], n_prompts: int, n_layers: int) -> None:
+    """Refuse no edits, edits that do not fit, or layers as `check_layers`.
+
+    Raises:
+        ValueError: naming what does not fit.
+    """
+    check_layers(layers, n_layers)
+    if not edits:
+        raise ValueError("no edits: expected at least one")
+    for edit in edits:
+        edit.check(n_prompts, n_layers)
 
 
 def check_generation(edit: StreamEdit | None, layer: int, n_tokens: int, every_step: bool, n_layers: int) -> None:

@@ -28,7 +28,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from function_vectors.encoding import Encoded
@@ -116,6 +116,21 @@ def mean_z(runner: Runner, clean: Encoded) -> Float[Tensor, "layer head d_head"]
         total = part if total is None else total + part
     assert total is not None
     return (total / len(clean.prompts)).float()
+
+
+def mean_z_of_right(
+    runner: Runner, clean: Encoded
+) -> tuple[Bool[Tensor, " prompt"], Float[Tensor, "layer head d_head"]]:
+    """Which prompts are answered right, and `mean_z` over these, or over all where none is: in one pass over them."""
+    right, of_right, of_all = list[Tensor](), list[Tensor](), list[Tensor]()
+    for rows in batches(len(clean.prompts), runner.batch_size):
+        best, z = runner.predictions_and_z(clean.prompts.rows(rows))
+        right.append(best == clean.first[rows].cpu())
+        of_right.append(z[right[-1]].double().sum(dim=0))
+        of_all.append(z.double().sum(dim=0))
+    is_right = torch.cat(right)
+    sums, n = (of_right, int(is_right.sum())) if bool(is_right.any()) else (of_all, len(is_right))
+    return is_right, (torch.stack(sums).sum(dim=0) / n).float()
 
 
 def head_shares(runner: Runner, z: Float[Tensor, "layer head d_head"]) -> Float[Tensor, "layer head d_model"]:

@@ -29,7 +29,7 @@ from interventions.path_patching import path_patch
 from interventions.path_removal import path_edits
 from interventions.prompts import Prompts, as_prompts
 from interventions.receivers import FinalStream, HeadInputs
-from interventions.recordings import Recordings
+from interventions.recordings import LastPass, Recordings
 from interventions.results import SweepResult
 from interventions.sweeps import sweep
 
@@ -46,6 +46,7 @@ __all__ = [
     "FinalStream",
     "Given",
     "HeadInputs",
+    "LastPass",
     "Mean",
     "Metric",
     "Model",

@@ -117,6 +117,10 @@ class Recordings:
         found, rows = self._found(prompts)
         return found.part(rows, prompts, start)
 
+    def shared(self, prompts: Prompts, start: int = 0) -> Shared:
+        """What branches of the prompts need, from a position on."""
+        return self.whole(prompts, start).shared
+
     def captured(
         self, prompts: Prompts, component: str, layers: Sequence[int]
     ) -> dict[int, Float[Tensor, "batch pos ..."]] | None:
@@ -136,6 +140,33 @@ class Recordings:
             self._passes[prompts.length] = new if before is None else before.and_rows(new)
             self._place |= {row: n + at for at, row in enumerate(missing)}
         return self._passes[prompts.length], torch.tensor([self._place[row] for row in tokens])
+
+
+class LastPass(Recordings):
+    """What branches need of the last batch of prompts alone, padded or not: several sweeps of one batch run it once.
+
+    The pass ends where that of a sweep ends, and the next batch takes its place.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(network)
+        self._last: Shared | None = None
+
+    def clear(self) -> None:
+        super().clear()
+        self._last = None
+
+    def shared(self, prompts: Prompts, start: int = 0) -> Shared:
+        if self._last is None or self._last.start != start or not _same(self._last.prompts, prompts):
+            self._last = None  # so that one is held, not two
+            self._last = run_shared(self._modules, prompts, start)
+        return self._last
+
+
+def _same(one: Prompts, other: Prompts) -> bool:
+    if (one.valid is None) != (other.valid is None) or not torch.equal(one.tokens.cpu(), other.tokens.cpu()):
+        return False
+    return one.valid is None or other.valid is None or torch.equal(one.valid.cpu(), other.valid.cpu())
 
 
 def _pattern(of: Whole, layer: int, rows: Int[Tensor, " row"]) -> Float[Tensor, "batch query head key"]:

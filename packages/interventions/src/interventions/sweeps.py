@@ -217,7 +217,7 @@ def _sweep_rows(
     edited = prepare(modules, rows, edit, plan.component, layers, recordings)
     groups = plan.by_start(0 if method == "oracle" else first_difference(mine, rows, edit))
     start = min(groups, default=plan.length - 1)
-    shared = recordings.whole(mine, start).shared if recordings else run_shared(modules, mine, start)
+    shared = recordings.shared(mine, start) if recordings else run_shared(modules, mine, start)
     if method == "branches" and plan.component == "resid_pre":
         groups = {at: [cell for cell in cells if _differs(shared, edited, cell)] for at, cells in groups.items()}
     clean = evaluate(metric, modules, shared.last[:, None], shared.last, rows, budget=budget)

@@ -27,11 +27,13 @@ import base64
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # numpy takes longer to import than `reprise list` may take
     import numpy as np
+    from jinja2 import Environment
     from numpy.typing import NDArray
 
     Patterns = NDArray[np.floating]
@@ -234,10 +236,19 @@ def _height(tokens: Sequence[str], labels: Sequence[str]) -> int:
 
 
 def _render(name: str, scripts: Sequence[str], **values: object) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
+    script = Markup("".join((TEMPLATES / f"{stem}.js").read_text(encoding="utf-8") for stem in (*scripts, "frame")))
+    styles = dict.fromkeys(("attention", *scripts))
+    style = Markup("".join((TEMPLATES / f"{stem}.css").read_text(encoding="utf-8") for stem in styles))
+    return _environment().get_template(name).render(style=style, script=script, **values)
+
+
+@cache  # compiling the templates takes longer than filling them in
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
@@ -245,7 +256,3 @@ def _render(name: str, scripts: Sequence[str], **values: object) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    script = Markup("".join((TEMPLATES / f"{stem}.js").read_text(encoding="utf-8") for stem in (*scripts, "frame")))
-    styles = dict.fromkeys(("attention", *scripts))
-    style = Markup("".join((TEMPLATES / f"{stem}.css").read_text(encoding="utf-8") for stem in styles))
-    return environment.get_template(name).render(style=style, script=script, **values)

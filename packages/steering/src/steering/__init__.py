@@ -5,7 +5,7 @@ while it writes. `steering_sweep`, `choice_sweep`, `topic_test` and `price` say 
 what does it as well. Start at `steering.extraction` and `steering.steering` for the method.
 """
 
-from steering.choices import Answers, ChoiceSweep, Gate, GateRow, answers, choice_sweep
+from steering.choices import Answers, ChoiceSweep, Gate, GateRow, answers, answers_under, choice_sweep
 from steering.controls import Control, Controls, controls, random_like
 from steering.errors import SteeringError
 from steering.estimators import Estimator
@@ -27,10 +27,11 @@ from steering.nnsight_steering import nnsight_generate, nnsight_logits
 from steering.outcomes import GREEDY, Metric, Outcome, Writing, contains, measured, written
 from steering.positions import AfterPrompt, Everywhere, First, Mask, Positions, PromptOnly
 from steering.price import Knowledge, NextToken, Price, knowledge, price
-from steering.questions import Question, both_orders
+from steering.questions import EncodedQuestions, Question, both_orders, encode_questions
 from steering.reading import Read
 from steering.repeng_form import RepengVector, from_repeng, to_repeng
 from steering.separability import Separability, class_activations, separability
+from steering.side_by_side import Condition, InRows, written_together
 from steering.similarity import cosines_by_layer, layer_cosines, vector_cosines
 from steering.steering import Operation, Steer, steered
 from steering.sweeps import SteeringSweep, steering_sweep
@@ -45,14 +46,17 @@ __all__ = [
     "ChoiceSweep",
     "Completions",
     "Component",
+    "Condition",
     "ContrastPair",
     "Control",
     "Controls",
+    "EncodedQuestions",
     "Estimator",
     "Everywhere",
     "First",
     "Gate",
     "GateRow",
+    "InRows",
     "Interval",
     "Knowledge",
     "Losses",
@@ -79,6 +83,7 @@ __all__ = [
     "Writing",
     "activation_addition",
     "answers",
+    "answers_under",
     "between",
     "both_orders",
     "choice_sweep",
@@ -91,6 +96,7 @@ __all__ = [
     "cosines_by_layer",
     "difference",
     "encode",
+    "encode_questions",
     "encode_texts",
     "from_repeng",
     "generate",
@@ -116,4 +122,5 @@ __all__ = [
     "vector_cosines",
     "write_gguf",
     "written",
+    "written_together",
 ]

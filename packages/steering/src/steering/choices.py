@@ -30,7 +30,7 @@ from steering.grids import Progress, run_cells, stacked, steers_of
 from steering.intervals import Interval, Quotient
 from steering.passes import passes_of
 from steering.positions import AfterPrompt, Positions
-from steering.questions import Question, encode_question, items
+from steering.questions import EncodedQuestions, Question, encode_questions, items
 from steering.steering import Operation, Steer
 from steering.vectors import SteeringVector
 
@@ -176,27 +176,47 @@ class ChoiceSweep:
 
 
 def answers(
-    model: Model, questions: Sequence[Question], *, steers: Sequence[Steer] = (), batch_size: int = 16
+    model: Model,
+    questions: Sequence[Question] | EncodedQuestions,
+    *,
+    steers: Sequence[Steer] = (),
+    batch_size: int = 16,
 ) -> Answers:
     """p(match) and p(A) + p(B) of each question, in one pass over them.
+
+    Args:
+        questions: or what `encode_questions` made of them, where they are asked several times.
 
     Raises:
         SteeringError: no questions, or letters that are not two different tokens behind a text.
     """
-    if not questions:
-        raise SteeringError("no questions: expected at least one")
-    encoded = [encode_question(model, number, question) for number, question in enumerate(questions)]
-    rows = [row for row, _ in encoded]
-    p, mass = torch.empty(len(rows)), torch.empty(len(rows))
+    return answers_under(model, questions, [steers], batch_size=batch_size)[0]
+
+
+def answers_under(
+    model: Model,
+    questions: Sequence[Question] | EncodedQuestions,
+    conditions: Sequence[Sequence[Steer]],
+    *,
+    batch_size: int = 16,
+) -> list[Answers]:
+    """`answers` under each of several conditions; what no vector of any of them touches is run once for all.
+
+    Raises:
+        SteeringError: as `answers`.
+    """
+    asked = questions if isinstance(questions, EncodedQuestions) else encode_questions(model, questions)
+    p, mass = torch.empty(len(conditions), len(asked)), torch.empty(len(conditions), len(asked))
     passes = passes_of(model)
-    for batch in in_batches(rows, batch_size):
+    for batch in in_batches(asked.rows, batch_size):
         places = list(batch.rows)
-        letters = torch.tensor([encoded[row][1] for row in places])
-        log_p = passes.behind([rows[row] for row in places], letters, [*map(batch.of, steers)])
-        matching = torch.tensor([questions[row].matching for row in places])[:, None]
-        match, other = log_p.gather(1, matching)[:, 0], log_p.gather(1, 1 - matching)[:, 0]
-        p[places], mass[places] = torch.sigmoid(match - other), log_p.exp().sum(dim=1)
-    return Answers(tuple(questions), p, mass)
+        letters = torch.tensor([asked.letters[row] for row in places])
+        here = [[*map(batch.of, steers)] for steers in conditions]
+        matching = torch.tensor([asked.questions[row].matching for row in places])[:, None]
+        for number, log_p in enumerate(passes.behind_each([asked.rows[row] for row in places], letters, here)):
+            match, other = log_p.gather(1, matching)[:, 0], log_p.gather(1, 1 - matching)[:, 0]
+            p[number, places], mass[number, places] = torch.sigmoid(match - other), log_p.exp().sum(dim=1)
+    return [Answers(asked.questions, *of) for of in zip(p, mass, strict=True)]
 
 
 def choice_sweep(
@@ -223,9 +243,10 @@ def choice_sweep(
             does not have, or a multiplier that is not finite; else as `answers`.
     """
     steers = steers_of(vector, layers, multipliers, positions, operation)
+    asked = encode_questions(model, questions)
 
     def run(some: tuple[Steer, ...]) -> Answers:
-        return answers(model, questions, steers=some, batch_size=batch_size)
+        return answers(model, asked, steers=some, batch_size=batch_size)
 
     plain, cells = run_cells(run, steers, progress)
     chosen = vector.layers if layers is None else tuple(layers)

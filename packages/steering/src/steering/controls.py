@@ -37,6 +37,7 @@ from steering.intervals import Interval, difference
 from steering.logit_bias import mean_effect
 from steering.outcomes import GREEDY, Kind, Metric, Outcome, Writing, measured, together, written
 from steering.positions import Positions, PromptOnly
+from steering.side_by_side import Condition, written_together
 from steering.steering import Operation, Steer, check_fits
 from steering.vectors import SteeringVector
 
@@ -166,11 +167,23 @@ def controls(
     for each in (steer, *of_others.values()):
         check_fits(each, model.network)
 
-    def outcome(*steers: Steer, prefix: str = "") -> Outcome:
-        completions = written(model, prompts, writing, steers=steers, prefix=prefix)
-        return measured(model, prompts, completions, metric, wellformed=wellformed)
+    under = {
+        VECTOR: [steer],
+        RANDOM: random,
+        **{name: [each] for name, each in of_others.items()},
+        PROMPT_ONLY: [in_prompt],
+        **({} if by_position else {LAST_LAYER: [last]}),
+    }
+    plain = [Condition(prompts)] if prefix is None else [Condition(prompts), Condition(prompts, prefix=prefix)]
+    unsteered, *named = written_together(model, plain, writing)
+    of_steers = iter(
+        written_together(model, [Condition(prompts, [each]) for some in under.values() for each in some], writing)
+    )
+    texts = {name: [next(of_steers) for _ in some] for name, some in under.items()}
+    texts |= {UNSTEERED: [unsteered], **({PREFIX: named} if named else {})}
 
-    unsteered = written(model, prompts, writing)
+    def outcome(name: str) -> Outcome:
+        return together([measured(model, prompts, each, metric, wellformed=wellformed) for each in texts[name]])
 
     def biased(of: Steer) -> Outcome:
         rows = torch.arange(len(prompts)).repeat_interleave(writing.samples)
@@ -179,17 +192,13 @@ def controls(
         return measured(model, prompts, completions, metric, wellformed=wellformed)
 
     conditions: dict[str, Callable[[], Outcome]] = {
-        UNSTEERED: lambda: measured(model, prompts, unsteered, metric, wellformed=wellformed),
-        VECTOR: lambda: outcome(steer),
-        RANDOM: lambda: together([outcome(each) for each in random]),
-        **{name: partial(outcome, each) for name, each in of_others.items()},
-        PROMPT_ONLY: lambda: outcome(in_prompt),
-        BIAS_MEAN: lambda: biased(steer),
+        name: partial(outcome, name) for name in (UNSTEERED, VECTOR, RANDOM, *of_others, PROMPT_ONLY)
     }
+    conditions[BIAS_MEAN] = partial(biased, steer)
     if not by_position:
-        conditions |= {LAST_LAYER: lambda: outcome(last), BIAS_UNEMBEDDED: lambda: biased(last)}
-    if prefix is not None:
-        conditions[PREFIX] = lambda: outcome(prefix=prefix)
+        conditions |= {LAST_LAYER: partial(outcome, LAST_LAYER), BIAS_UNEMBEDDED: partial(biased, last)}
+    if named:
+        conditions[PREFIX] = partial(outcome, PREFIX)
     rows = tuple(_run(conditions, progress))
     return Controls(vector.name, layer, coefficient, rows, seed)
 

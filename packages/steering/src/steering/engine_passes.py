@@ -19,6 +19,7 @@ from interventions.network import final_hidden, inference, log_normaliser, unemb
 from steering.logit_bias import logit_bias
 from steering.passes import At, Drawn, Rows
 from steering.sampling import Sampling
+from steering.starts import Start
 from steering.steering import Steer, steered
 from steering.vectors import Component
 
@@ -71,10 +72,21 @@ class EnginePasses:
     def behind(
         self, rows: Rows, asked: Int[Tensor, "row asked"], steers: Sequence[Steer]
     ) -> Float[Tensor, "row asked"]:
-        with inference(self.model.network), steered(self.model, *steers):
-            last = final_hidden(self.modules, as_prompts(rows))[:, -1:]
-            logits = unembed_columns(self.modules, last, asked.to(last.device))[:, 0]
-            return (logits - log_normaliser(self.modules, last, budget=BUDGET)).cpu()
+        return self.behind_each(rows, asked, [steers])[0]
+
+    def behind_each(
+        self, rows: Rows, asked: Int[Tensor, "row asked"], conditions: Sequence[Sequence[Steer]]
+    ) -> list[Float[Tensor, "row asked"]]:
+        prompts, found = as_prompts(rows), list[Tensor]()
+        with inference(self.model.network):
+            start = Start.of(self.modules, prompts, conditions) if len(conditions) > 1 else None
+            for steers in conditions:
+                with steered(self.model, *steers):
+                    hidden = final_hidden(self.modules, prompts) if start is None else start.rest()
+                last = hidden[:, -1:]
+                logits = unembed_columns(self.modules, last, asked.to(last.device))[:, 0]
+                found.append((logits - log_normaliser(self.modules, last, budget=BUDGET)).cpu())
+        return found
 
     def likeliest(
         self, rows: Rows, asked: Int[Tensor, " row"], steers: Sequence[Steer]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -44,6 +44,9 @@ class Completions:
     def __len__(self) -> int:
         return len(self.prompts)
 
+    def __getitem__(self, rows: slice) -> Completions:
+        return Completions(*(getattr(self, each.name)[rows] for each in fields(self)))
+
 
 def generate(
     model: Model,
@@ -58,6 +61,7 @@ def generate(
     batch_size: int = 64,
     on_text: OnText | None = None,
     bias: Float[Tensor, " d_vocab"] | None = None,
+    numbers: Int[Tensor, " prompt"] | None = None,
 ) -> Completions:
     """Completions of prompts; "" begins with the BOS alone.
 
@@ -68,6 +72,7 @@ def generate(
         on_text: called with (row, piece) as soon as more of a row's text is settled; the pieces of a row make up its
             text. Batches come by length, so that rows may begin in any order.
         bias: added to the logits of every step, as in `logit_bias`.
+        numbers: by which rows draw their tokens, instead of their places: rows of equal number draw by equal ones.
 
     Raises:
         SteeringError: there is no prompt, one has no tokens or does not fit into n_ctx with its completion, a number
@@ -91,7 +96,8 @@ def generate(
         here = [replace(steer, positions=steer.positions.of_rows(places, first)) for steer in steers]
         writing = [_Row(model, place, prompt) for place, prompt in zip(places.tolist(), _lists(batch), strict=True)]
         ends = _ends(model.network)
-        drawn = passes_of(model).drawn(batch, places, max_new_tokens, sampling, here, bias, ends)
+        draws = places if numbers is None else numbers[places]
+        drawn = passes_of(model).drawn(batch, draws, max_new_tokens, sampling, here, bias, ends)
         _write(writing, drawn, max_new_tokens, ends, on_text)
         for place, row in zip(places.tolist(), writing, strict=True):
             rows[place] = row

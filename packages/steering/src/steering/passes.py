@@ -43,6 +43,11 @@ class Passes(Protocol):
     ) -> Float[Tensor, "row asked"]:
         """Log-probabilities of tokens behind the last one."""
 
+    def behind_each(
+        self, rows: Rows, asked: Int[Tensor, "row asked"], conditions: Sequence[Sequence[Steer]]
+    ) -> list[Float[Tensor, "row asked"]]:
+        """The same under each of several conditions, whose steers act together."""
+
     def likeliest(
         self, rows: Rows, asked: Int[Tensor, " row"], steers: Sequence[Steer]
     ) -> tuple[Int[Tensor, " row"], Float[Tensor, " row"]]:

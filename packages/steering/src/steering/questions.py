@@ -69,12 +69,31 @@ def both_orders(
     return form(0, False), form(1, True)
 
 
-def encode_question(model: Model, number: int, question: Question) -> tuple[list[int], list[int]]:
-    """The tokens of a question's text, and its two letters' tokens.
+@dataclass(frozen=True)
+class EncodedQuestions:
+    """Questions with the tokens of their texts, and of their two letters behind them: for one model."""
+
+    questions: tuple[Question, ...]
+    rows: tuple[tuple[int, ...], ...]
+    letters: tuple[tuple[int, int], ...]
+
+    def __len__(self) -> int:
+        return len(self.questions)
+
+
+def encode_questions(model: Model, questions: Sequence[Question]) -> EncodedQuestions:
+    """The tokens of questions, to ask them under several vectors: encoding a text takes as long as a small model does.
 
     Raises:
-        SteeringError: the letters are not two different tokens behind the text.
+        SteeringError: no questions, or letters that are not two different tokens behind a text.
     """
+    if not questions:
+        raise SteeringError("no questions: expected at least one")
+    found = [_encoded(model, number, question) for number, question in enumerate(questions)]
+    return EncodedQuestions(tuple(questions), tuple(row for row, _ in found), tuple(letters for _, letters in found))
+
+
+def _encoded(model: Model, number: int, question: Question) -> tuple[tuple[int, ...], tuple[int, int]]:
     found = [continuation(model, question.text, letter) for letter in question.letters]
     tokens = [following for _, following in found]
     if any(len(following) != 1 for following in tokens) or tokens[0] == tokens[1]:
@@ -82,7 +101,7 @@ def encode_question(model: Model, number: int, question: Question) -> tuple[list
             f"question {number}: letters {question.letters} are the tokens {tokens} of {model.name}: expected one of "
             f"its own for each; write them as they follow the text, with their space"
         )
-    return found[0][0], [following[0] for following in tokens]
+    return tuple(found[0][0]), (tokens[0][0], tokens[1][0])
 
 
 def items(questions: Sequence[Question]) -> list[int]:

@@ -54,6 +54,11 @@ class TracedPasses:
         assert found is not None
         return found[:, 0]
 
+    def behind_each(
+        self, rows: Rows, asked: Int[Tensor, "row asked"], conditions: Sequence[Sequence[Steer]]
+    ) -> list[Float[Tensor, "row asked"]]:
+        return [self.behind(rows, asked, steers) for steers in conditions]
+
     def likeliest(
         self, rows: Rows, asked: Int[Tensor, " row"], steers: Sequence[Steer]
     ) -> tuple[Int[Tensor, " row"], Float[Tensor, " row"]]:

@@ -59,6 +59,7 @@ def right(
 def own_words(model: GPT2LMHeadModel, vocabulary: Mapping[str, int], n: int, *, n_tokens: int = 4) -> float:
     """The share of a person's own words in sentences that are sampled about somebody of whom the text tells."""
     random, words = Random(SEED + 1), {token: word for word, token in vocabulary.items()}
+    attitude_of = attitude_words()
     by_length: dict[int, list[tuple[str, list[int]]]] = {}
     for _ in range(n):
         people, values = random.sample(NAMES, 2), random.sample(ATTITUDES, 2)
@@ -70,7 +71,7 @@ def own_words(model: GPT2LMHeadModel, vocabulary: Mapping[str, int], n: int, *, 
         generator = torch.Generator().manual_seed(0)
         texts = sample(model, torch.tensor([row for _, row in rows]), n_tokens, generator)
         for (value, _), text in zip(rows, texts, strict=True):
-            first = next((attitude_words()[words[each]] for each in text if words[each] in attitude_words()), None)
+            first = next((attitude_of[words[each]] for each in text if words[each] in attitude_of), None)
             own, counted = own + (first == value), counted + (first is not None)
     return own / counted if counted else float("nan")
 

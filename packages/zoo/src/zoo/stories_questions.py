@@ -105,7 +105,8 @@ def visible(words: Sequence[str], latents: Latents) -> tuple[str, ...]:
                 counts[lexicon[word]] = counts.get(lexicon[word], 0) + 1
         if counts.get(value, 0) > max((n for other, n in counts.items() if other != value), default=0):
             found.append(value)
-    shown = {attitude_words().get(word) for word in words}
+    attitude_of = attitude_words()
+    shown = {attitude_of.get(word) for word in words}
     return (*found, *(attitude for attitude in latents.attitudes if attitude in shown))
 
 

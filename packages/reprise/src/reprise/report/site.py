@@ -17,6 +17,7 @@ import math
 import shlex
 import shutil
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,7 @@ def commands(paper: Paper, run: Run) -> tuple[str, ...]:
     )
 
 
+@cache  # compiling the templates takes longer than filling them in
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(HERE / "templates"),
