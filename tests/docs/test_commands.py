@@ -20,7 +20,7 @@ from tests.docs.pages import ROOT, blocks, pages, prose
 SHELLS = ("", "sh", "bash", "console")
 TARGETS = set(re.findall(r"^([\w-]+):(?!=)", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
 # Commands that read only, within a second or two.
-CHEAP = {("bench", "--help"), ("list",), ("show", "induction_heads"), ("train", "attn-only-2l", "--help")}
+CHEAP = {("bench",), ("list",), ("show", "induction_heads"), ("train", "attn-only-2l", "--help")}
 PAPERS = {folder.parent.name for folder in ROOT.glob("replications/*/paper.toml")}
 OF_PAPERS = ("accept", "figures", "run", "show", "verify")
 

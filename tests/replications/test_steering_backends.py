@@ -92,7 +92,7 @@ def test_nnsight_gives_the_engines_numbers(
     assert list(found) == list(engine[paper, name])
     assert_same(found, engine[paper, name])
     assert requests["passed"] > 40
-    assert requests["generated"] > 10
+    assert requests["generated"] > 4  # conditions are written together
 
 
 @pytest.mark.parametrize(("paper", "name"), PAIRS)
