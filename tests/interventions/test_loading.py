@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 import interventions
-from interventions import ModelError, loading
+from interventions import ModelError, loading, tokenizing
 from interventions.hooks import Modules
 from zoo.model import AttentionOnly
 
@@ -54,7 +54,7 @@ def test_a_transformers_tokenizer_adds_nothing_and_cuts_nothing() -> None:
     raw.pre_tokenizer = pre_tokenizers.Whitespace()
     raw.post_processor = processors.TemplateProcessing(single="[BOS] $A", special_tokens=[("[BOS]", 1)])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="[BOS]")
-    words = loading._Words(tokenizer)
+    words = tokenizing.Words(tokenizer)
     assert words.encode("a b c [BOS] a") == [2, 3, 0, 1, 2]
     assert tokenizer("a b a b", truncation=True, max_length=3)["input_ids"] == [1, 2, 3]
     assert words.encode("a b a b") == [2, 3, 2, 3]

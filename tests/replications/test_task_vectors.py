@@ -388,9 +388,9 @@ def test_the_stages_are_what_plain_hooks_give(
 
 def bench_tokenizer(plain: Plain) -> Tokenizer:
     """The model's tokenizer as the package has it."""
-    from interventions.loading import _Words
+    from interventions.tokenizing import Words
 
-    return _Words(plain.tokenizer)
+    return Words(plain.tokenizer)
 
 
 def grouping_at(reference: ModelReference, plain: Plain, entries: list[Entry], layer: int) -> np.ndarray:

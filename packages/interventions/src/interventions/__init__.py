@@ -13,7 +13,7 @@ from interventions.contexts import Site, captured, edited, values_of
 from interventions.edits import Add, Apply, Edit, Given, Mean, ProjectOut, Replace, Resample, Zero
 from interventions.errors import ModelError
 from interventions.hooks import COMPONENTS
-from interventions.loading import Model, Tokenizer, load, set_weights
+from interventions.loading import Model, load, set_weights
 from interventions.losses import loss_sweep, next_token_log_probs
 from interventions.metrics import (
     Metric,
@@ -32,6 +32,7 @@ from interventions.receivers import FinalStream, HeadInputs
 from interventions.recordings import LastPass, Recordings
 from interventions.results import SweepResult
 from interventions.sweeps import sweep
+from interventions.tokenizing import Tokenizer
 
 __all__ = [
     "ARCHITECTURES",

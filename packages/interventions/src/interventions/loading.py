@@ -13,28 +13,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from interventions import folders
 from interventions.errors import ModelError
+from interventions.tokenizing import BytePairs, Tokenizer, Words
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import PreTrainedModel
 
     from interventions.views import BridgeView
-
-
-@runtime_checkable
-class Tokenizer(Protocol):
-    """Text to token ids and back."""
-
-    def encode(self, text: str) -> list[int]: ...
-
-    def decode(self, tokens: list[int]) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -69,7 +61,7 @@ class Model:
         """
         from interventions.views import nnsight_view
 
-        raw = self.tokenizer.transformers if isinstance(self.tokenizer, _Words) else None
+        raw = self.tokenizer.transformers if isinstance(self.tokenizer, Words) else None
         return nnsight_view(self.network, raw, self.name)
 
     @cached_property
@@ -203,7 +195,7 @@ def _load_attention_only(folder: Path, config: dict[str, Any], device: str, dtyp
         raise ModelError(f"{folder.name}: weights do not fit ({' '.join(str(error).split())[:200]})") from error
     tokenizer_file = folder / "tokenizer.json"
     try:
-        tokenizer = _BytePairs(FastTokenizer.from_file(str(tokenizer_file))) if tokenizer_file.exists() else None
+        tokenizer = BytePairs(FastTokenizer.from_file(str(tokenizer_file))) if tokenizer_file.exists() else None
     except Exception as error:  # the library raises nothing more special
         raise ModelError(f"{tokenizer_file}: cannot be read ({_shortened(error)}); restore the file") from error
     return Model(folder.name, network.eval(), tokenizer, bos=0)
@@ -261,7 +253,7 @@ def _load_hugging_face(name: str, path_or_id: str, device: str, dtype: torch.dty
         tokenizer = None
     if not tokenizer or not tokenizer.vocab_size:  # a folder without tokenizer files gives an empty one
         return Model(name, network, None, network.config.bos_token_id)
-    return Model(name, network, _Words(tokenizer), tokenizer.bos_token_id)
+    return Model(name, network, Words(tokenizer), tokenizer.bos_token_id)
 
 
 def _refuse_code(path_or_id: str, error: Exception) -> None:
@@ -290,34 +282,3 @@ def _hub_answers(timeout: float = 5.0) -> bool:
             return True
     except OSError:
         return False
-
-
-class _Words:
-    """A transformers tokenizer with the two methods that this package promises: no special tokens are added."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self.transformers = tokenizer
-        self._core = getattr(tokenizer, "backend_tokenizer", None)  # `tokenizers`, where that is what it is made of
-
-    def encode(self, text: str) -> list[int]:
-        # transformers' own call takes thrice as long as what it calls, and is needed only to undo what another caller
-        # left there, such as truncation.
-        if self._core is None or self._core.truncation is not None or self._core.padding is not None:
-            return list(self.transformers.encode(text, add_special_tokens=False, verbose=False))
-        return list(self._core.encode(text, add_special_tokens=False).ids)
-
-    def decode(self, tokens: list[int]) -> str:
-        return str(self.transformers.decode(tokens))
-
-
-class _BytePairs:
-    """A `tokenizers` tokenizer with the two methods that this package promises."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-
-    def encode(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text).ids)
-
-    def decode(self, tokens: list[int]) -> str:
-        return str(self._tokenizer.decode(tokens, skip_special_tokens=False))

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from interventions import folders
 from interventions.errors import ModelError
-from interventions.loading import Model, _hub_answers, _refuse_code, _shortened, _Words
+from interventions.loading import Model, _hub_answers, _refuse_code, _shortened
+from interventions.tokenizing import Words
 
 
 def load_skeleton(path_or_id: str | Path) -> Model:
@@ -58,7 +59,7 @@ def load_skeleton(path_or_id: str | Path) -> Model:
         tokenizer = None
     if not tokenizer or not tokenizer.vocab_size:
         return Model(name, network, None, found.bos_token_id)
-    return Model(name, network, _Words(tokenizer), tokenizer.bos_token_id)
+    return Model(name, network, Words(tokenizer), tokenizer.bos_token_id)
 
 
 def skeleton_of(config: Any) -> nn.Module:
