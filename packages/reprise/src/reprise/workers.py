@@ -13,9 +13,9 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed, wait
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from reprise import store, turns, workspace
@@ -72,25 +72,28 @@ class Pool:
 
     jobs: int
     processes: ProcessPoolExecutor
+    _submitting: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _stopped: threading.Event = field(default_factory=threading.Event, repr=False)
 
     def execute(self, request: Request, errands: Sequence[Errand], progress: Progress) -> dict[str, Stored]:
         """Execute all turns; returns results by name.
 
         Raises:
-            UserError: what a stage raises, or a process that was killed.
+            UserError: what a stage raises, a process that was killed, or a pool that was stopped.
         """
         if not errands:
             return {}
         found: dict[str, Stored] = {}
         stage = errands[0].turn.stage.name
         progress.stage(f"{stage} [{len(errands)} in {self.jobs} processes]", "running")
-        waiting = {
-            self.processes.submit(
-                _remote, request, stage, e.turn.reference, e.turn.unit, e.references, e.needed, e.key
-            ): e.turn
-            for e in errands
-        }
+        waiting: dict[Future[None], Turn] = {}
         try:
+            with self._submitting:
+                if self._stopped.is_set():
+                    raise UserError(f"{request.paper.slug}: interrupted before {stage}; run it again to go on")
+                for e in errands:
+                    given = request, stage, e.turn.reference, e.turn.unit, e.references, e.needed, e.key
+                    waiting[self.processes.submit(_remote, *given)] = e.turn
             for future in as_completed(waiting):
                 turn = waiting[future]
                 future.result()
@@ -110,22 +113,33 @@ class Pool:
         return found
 
     def stop(self) -> None:
-        """Start no turn that waits, and end those that run: the next run goes on from what they left."""
-        self.processes.shutdown(wait=False, cancel_futures=True)
+        """Start no turn that waits, and end those that run: the next run goes on from what they left.
+
+        A pool that lost a process gives up what it was given. It is not shut down here, since the end of the `with`
+        block could then no longer wait for its thread, which would meet the end of Python.
+        """
+        with self._submitting:
+            self._stopped.set()
         for process in multiprocessing.active_children():
             process.terminate()
 
 
 @contextmanager
 def pool(jobs: int) -> Iterator[Pool]:
-    """Processes for the time of a `with` block."""
+    """Processes for the time of a `with` block, which leaves none behind; an interruption ends them."""
     with (
         _one_thread_each(),
         ProcessPoolExecutor(
             jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent
         ) as processes,
     ):
-        yield Pool(jobs, processes)
+        made = Pool(jobs, processes)
+        try:
+            yield made
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                made.stop()
+            raise
 
 
 def in_order(jobs: int, function: Callable[[Given], Made], over: Sequence[Given]) -> Iterator[Made]:
