@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Frame, Page
+    from playwright.sync_api import Frame, Locator, Page
 
 LEAST = 4.5  # WCAG 2.2, success criterion 1.4.3, asked of large text too
 
@@ -57,6 +57,7 @@ CONTRAST = """
 }
 """
 FITS = "document.documentElement.scrollHeight <= document.documentElement.clientHeight"
+ASKED = "() => `${document.documentElement.offsetHeight + 2}px`"  # the report leaves two pixels for the border
 TOO_WIDE = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -81,20 +82,32 @@ def wait_until(page: Page | Frame, condition: str, seconds: float = 30) -> None:
     Raises:
         AssertionError: if it is still false after `seconds`.
     """
-    end = time.monotonic() + seconds
-    while not page.evaluate(f"() => {condition}"):
-        assert time.monotonic() < end, f"never: {condition}"
-        page.wait_for_timeout(20)
+    assert _comes_true(page, condition, seconds), f"never: {condition}"
+
+
+def click_until(target: Locator, frame: Frame, condition: str, tries: int = 5) -> None:
+    """Click in a frame of a report until a JavaScript expression is true there.
+
+    A browser sends a click to where a frame was when it last drew: on a busy machine, past one that has just moved.
+
+    Raises:
+        AssertionError: if it is still false after the last click.
+    """
+    for _ in range(tries):
+        target.click()
+        if _comes_true(frame, condition, 6):
+            return
+    raise AssertionError(f"never after {tries} clicks: {condition}")
 
 
 def load_frames(page: Page) -> list[Frame]:
-    """Scroll to every frame until it is as high as its page, so that nothing moves any more; returns the frames.
+    """Scroll to every frame until it is as high as its page asked for, so that nothing moves any more; returns them.
 
     A frame out of sight is not laid out, and the growth of the one above may move it out of sight again. Scrolling by a
     pixel makes the browser look again at what is in sight.
 
     Raises:
-        AssertionError: if a frame stays smaller than its page.
+        AssertionError: if a frame never gets its height, or stays smaller than its page.
     """
     frames = []
     for frame in page.query_selector_all("iframe"):
@@ -103,10 +116,20 @@ def load_frames(page: Page) -> list[Frame]:
         assert inside is not None
         inside.wait_for_selector("body")
         end = time.monotonic() + 30
-        while not inside.evaluate(f"() => {FITS}"):
-            assert time.monotonic() < end, f"never fits: {inside.url}"
+        while frame.evaluate("(one) => one.style.height") != inside.evaluate(ASKED):
+            assert time.monotonic() < end, f"never has its height: {inside.url}"
             frame.scroll_into_view_if_needed()
             page.evaluate("() => { scrollBy(0, 1); scrollBy(0, -1); }")
             page.wait_for_timeout(20)
+        assert inside.evaluate(f"() => {FITS}"), inside.url
         frames.append(inside)
     return frames
+
+
+def _comes_true(page: Page | Frame, condition: str, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not page.evaluate(f"() => {condition}"):
+        if time.monotonic() > end:
+            return False
+        page.wait_for_timeout(20)
+    return True

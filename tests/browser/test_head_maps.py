@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from tests.browser.looks import FITS, load_frames, wait_until
+from tests.browser.looks import FITS, click_until, load_frames, wait_until
 from tests.browser.toy_paper import HEADS, TOKENS, VALUES, WITHOUT_PATTERN, pattern_of
 
 if TYPE_CHECKING:
@@ -136,10 +136,9 @@ def test_in_the_report_the_frame_grows_with_what_is_open(toy: Path, visit: Visit
     page = visit(toy / "papers" / "toys.html", width=width)
     frame = load_frames(page)[1]
     before = frame.evaluate("() => innerHeight")
-    cell(frame, 1, 2).click()
-    frame.wait_for_selector(OPEN)
+    click_until(cell(frame, 1, 2), frame, f"document.querySelector('{OPEN}')")
     wait_until(frame, f"{FITS} && innerHeight > {before} + 300")
-    frame.click("#close")
+    click_until(frame.locator("#close"), frame, f"!document.querySelector('{OPEN}')")
     wait_until(frame, f"innerHeight < {before} + 20")
 
 
